@@ -91,7 +91,7 @@ def load_model(directory: str | os.PathLike[str]) -> "PreTrainedModel":
     Its call returns logits, and its ``config.id2label`` names them. The tokenizer in the same directory loads with
     ``transformers.AutoTokenizer``. Raises ValueError if there is no model, or if it lacks weights.
     """
-    from stages.models.loading import load
+    from stages.models.by_task import load
 
     if not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{os.fspath(directory)}: no config.json here; give the directory of a model")

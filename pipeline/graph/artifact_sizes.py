@@ -90,7 +90,7 @@ def tokenised_bytes(rows: int, max_length: int, bank_bytes: int | None, bank_row
 
 def text_bytes(path: Path, columns: Iterable[str], digests: Digests) -> int:
     """Bytes of the texts in a file: of the columns of a Parquet file, of all of any other file."""
-    if kind_of(path)[0] != "parquet":
+    if path.suffix.lower() != ".parquet":
         return digests.text_size(path).bytes
     with path.open("rb") as file:
         try:
@@ -99,7 +99,8 @@ def text_bytes(path: Path, columns: Iterable[str], digests: Digests) -> int:
             return 0
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+    wanted = {*columns, *(f"{column}.list.element" for column in columns)}
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in wanted)
 
 
 # --- teacher-output stores ------------------------------------------------------------------------
@@ -118,6 +119,12 @@ TIERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     }
 )
 """A setting in a recipe -> the fields that it changes in the specs of stores. Without layers, only logits are kept."""
+
+
+def outputs_of_row(recipe: TaskRecipe) -> int:
+    """The numbers that a model gives for a row of the task: a bound where each of its entries has outputs, of which a
+    row has at most as many as tokens."""
+    return recipe.task.outputs * (recipe.max_length if recipe.task.kind.has_entries else 1)
 
 
 def store_bytes(spec: TeachSpec, extent: Extent, rows: int) -> int:

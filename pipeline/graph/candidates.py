@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.artifact_sizes import store_bytes
+from pipeline.graph.artifact_sizes import outputs_of_row, store_bytes
 from pipeline.graph.context import Model
 from pipeline.graph.external.inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
@@ -205,7 +205,7 @@ class CandidateNodes:
         last = self._maker(name).rerank and teacher == TEACHER
         layers = (model.shape.layers,) if last else ()
         spec = block.as_spec(TeachSpec, layers=layers, splits=("candidates",), label_order=model.label_order)
-        extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
+        extent = Extent(len(spec.layers), model.shape.width, outputs_of_row(starting_points.recipe), model.shape.heads)
         known = rows.rows.value
         size = Quantity.unknown(rows.name) if known is None else Quantity.at_most(store_bytes(spec, extent, known))
         full = self._node_name("teach" if teacher == TEACHER else f"teach/{teacher}", name)

@@ -20,8 +20,8 @@ from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remot
 from stages.corpus.pixels.survey import survey_images
 from stages.corpus.sources import split_sources
 from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey_task
-from stages.corpus.task_files import task_files, task_folder
-from stages.files.kinds import TABLES, split_suffix
+from stages.corpus.task_files import kinds_of_files, task_files, task_folder
+from stages.files.kinds import split_suffix
 from stages.images.sources.find import image_places
 from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import hub_set
@@ -63,9 +63,9 @@ class TaskRows:
             with refused("data"):
                 return Files(), image_places(task_folder(folder, task), task)
         if is_remote(data.source):
-            splits = (task.train, *task.dev, *task.test)
+            splits, kinds = (task.train, *task.dev, *task.test), kinds_of_files(task)
             with refused("data.source"):
-                folder = fetched_folder(data.source, task.name, lambda path: split_suffix(path, TABLES) in splits)
+                folder = fetched_folder(data.source, task.name, lambda path: split_suffix(path, kinds) in splits)
         with refused("data"):
             return Files(), task_files(folder, task)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.artifact_sizes import outputs_of_row
 from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, started_bytes
 from pipeline.graph.external.inputs import data_input
 from pipeline.graph.external.model_configs import check_classifier, check_cut
@@ -318,6 +319,8 @@ class StartingPoints:
         """Add a warning if a model that was trained with mean pooling gets a head that reads the first token, which
         the recipe has not chosen."""
         assert isinstance(base.source, ExternalInput)
+        if self.recipe.task.kind.has_entries:  # whose head reads the state of each entry
+            return
         if base.kind.head == "cls" and trained_with_mean_pooling(base.source.path):
             field = "teacher.head" if where == "teacher" else "head"
             self.context.warn(
@@ -356,7 +359,7 @@ class StartingPoints:
         """A bound on the bytes of the last epoch's predictions: those for all rows of dev and test splits, if the
         number of these is known."""
         sizes = self.rows.sizes()
-        return 0 if sizes is None else sizes.evaluated * (PREDICTION_BYTES + 4 * self.recipe.task.outputs)
+        return 0 if sizes is None else sizes.evaluated * (PREDICTION_BYTES + 4 * outputs_of_row(self.recipe))
 
     def _warn_of_large_batch(self, train: Train, where: str) -> None:
         """Add a warning if one batch holds all rows that are trained on, so that an epoch is a single step."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import refused
-from pipeline.graph.artifact_sizes import store_bytes
+from pipeline.graph.artifact_sizes import outputs_of_row, store_bytes
 from pipeline.graph.context import Model
 from pipeline.graph.external.model_configs import check_scores
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel, ScoreGate
@@ -89,7 +89,7 @@ class ModelOutputs:
         extent = Extent(
             len(layers),
             shape.width,
-            starting_points.recipe.task.outputs,
+            outputs_of_row(starting_points.recipe),
             shape.heads,
             starting_points.recipe.max_length,
         )

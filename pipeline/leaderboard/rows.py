@@ -75,7 +75,7 @@ class RowsAtHand:
         source = self._split(recipe, recipe.task, recipe.task.train)
         with refused(task.name):
             labels = [label for block in checked_rows(source, recipe.task, "train") for label in block.labels]
-        known = [float(label) for label in labels if label is not None]
+        known = [float(label) for label in labels if isinstance(label, int | float)]
         return fmean(known) if task.regression else min(Counter(known).items(), key=lambda one: (-one[1], one[0]))[0]
 
     def _recipe_of(self, data: Task, task: Task) -> TaskRecipe:

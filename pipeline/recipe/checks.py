@@ -15,6 +15,7 @@ from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.teacher_checks import check_references
+from pipeline.recipe.word_checks import check_words
 from stages.specs.axes.data import WithCandidates
 from stages.specs.axes.optimizers import Sgd
 from stages.specs.axes.targets import Hard, Smoothed, Virtual, sum_to_one
@@ -57,6 +58,7 @@ def check_task(recipe: TaskRecipe) -> None:
         return
     check_references(recipe)
     check_images(recipe)
+    check_words(recipe)
     for place, learner in recipe.learners():
         method, train = learner.method, learner.train
         _check_method((*place, *learner.axes), method, recipe.task)

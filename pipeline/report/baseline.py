@@ -144,7 +144,7 @@ def _comparable(models: TaskModels, folders: Mapping[str, Path], split: str) -> 
         path = locate(folders[node.key], split) if node.key in folders else None
         if path is not None and path.exists():
             try:
-                tables[model] = labelled_predictions(read_predictions(path))
+                tables[model] = labelled_predictions(models.task, read_predictions(path))
             except ValueError as error:
                 raise RequestError(str(error)) from error
     first = next((table for model, table in tables.items() if model.method == models.baseline.method), None)

@@ -197,7 +197,9 @@ def _rows(
     if training_record and isinstance(given, Edge):
         directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
     kind = node.model_kind
-    loader = None if directory is None or kind is None else loads_with(kind.architecture, kind.head)
+    loader = (
+        None if directory is None or kind is None else loads_with(kind.architecture, kind.head, task.kind.has_entries)
+    )
     if directory is not None and isinstance(node.spec, SimilaritySpec):
         loader = SENTENCE_CLASS
     return [

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cluster.resources import On
 from stages.candidates.table import read_candidates, read_table_meta
+from stages.corpus.labels import label_type
 from stages.corpus.reader import CANDIDATES, TOKENIZER, Meta, read_meta
 from stages.corpus.token_shards import Facts, SplitRows, write_splits
 from stages.specs.candidates import UnlabelledSpec
@@ -43,7 +44,7 @@ def distinct_rows(table: Path, task: Task) -> pa.Table:
     codes = read["candidate_key"].combine_chunks().dictionary_encode().indices.to_numpy()
     first = np.sort(np.unique(codes, return_index=True)[1])
     kept = read.take(pa.array(first))
-    label = pa.nulls(len(first), pa.type_for_alias(task.kind.label_type))
+    label = pa.nulls(len(first), label_type(task))
     columns = [
         pa.array(range(len(first)), pa.int64()),
         kept["candidate_key"],

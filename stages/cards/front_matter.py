@@ -19,6 +19,9 @@ HUB_METRICS: Mapping[str, str] = {
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
+    "entity_f1": "f1",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
 }
 """The names that the hub has for metrics."""
 
@@ -100,7 +103,7 @@ def front_matter(title: str, library: str, task: Task, base: BaseModel, scores: 
         license_name=base.license_name,
         license_link=base.license_link,
         metrics=sorted({HUB_METRICS[metric] for metric in task.metrics}),
-        pipeline_tag="text-classification",
+        pipeline_tag="token-classification" if task.kind.has_entries else "text-classification",
         tags=list(TAGS),
         model_name=title if results else None,
         eval_results=results or None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.cards.front_matter import BaseModel, Scores, front_matter
+from stages.models.heads.kinds import SEQUENCE_CLASSIFIER, TOKEN_CLASSIFIER
 from stages.specs.base import Spec
 from stages.specs.student import DistilSpec, describe_selection, describe_start
 from stages.specs.tasks import Task
@@ -32,6 +33,15 @@ directory = "."  # where this file is
 tokenizer = AutoTokenizer.from_pretrained(directory)
 model = stillhouse.load_model(directory)
 {more}```
+"""
+
+LABEL_WORDS = """\
+
+words = "EU rejects German call to boycott British lamb .".split()
+inputs = tokenizer([words], is_split_into_words=True, truncation=True, max_length={max_length}, return_tensors="pt")
+first = [inputs.word_ids().index(word) for word in range(len(words))]  # a word's first piece stands for it
+logits = model(**inputs).logits[:, first]
+{answer}
 """
 
 LABEL_ROWS = """\
@@ -112,13 +122,32 @@ def outputs_of(task: Task) -> str:
 def usage(own_class: bool, task: Task, max_length: int) -> str:
     """Markdown that shows how the model is loaded and labels two rows, to be copied. ``own_class``: whether the model
     is of a class of this project (``heads.is_own_class``). Texts of any length are cut at ``max_length`` tokens."""
+    if task.kind.has_entries:
+        return _usage_of_words(own_class, max_length)
     answer = "print(logits[:, 0].tolist())"
     if task.labels is not None:
         answer = "print([model.config.id2label[label] for label in logits.argmax(-1).tolist()])"
     more = LABEL_ROWS.format(rows=[list(SENTENCES)] * len(task.text), max_length=max_length, answer=answer)
     if own_class:
         return LOAD_WITH_STILLHOUSE.format(more=more)
-    return LOAD_WITH_TRANSFORMERS.format(auto="AutoModelForSequenceClassification", more=more)
+    return LOAD_WITH_TRANSFORMERS.format(auto=SEQUENCE_CLASSIFIER, more=more)
+
+
+def _usage_of_words(own_class: bool, max_length: int) -> str:
+    """Markdown that shows how a model is loaded and labels the words of a sentence; one of a class of this project has
+    a CRF."""
+    answer = "print([model.config.id2label[tag] for tag in logits[0].argmax(-1).tolist()])"
+    if not own_class:
+        more = LABEL_WORDS.format(max_length=max_length, answer=answer)
+        return LOAD_WITH_TRANSFORMERS.format(auto=TOKEN_CLASSIFIER, more=more)
+    answer = (
+        "from stages.tagging.crf import viterbi\n"
+        "\n"
+        "tags = viterbi(logits, torch.ones(logits.shape[:2], dtype=torch.bool), model.crf.chain())\n"
+        "print([model.config.id2label[tag] for tag in tags[0].tolist()])"
+    )
+    more = "import torch\n" + LABEL_WORDS.format(max_length=max_length, answer=answer)
+    return LOAD_WITH_STILLHOUSE.format(more=more)
 
 
 def use_with_transformers(auto: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from cluster.resources import On
 from stages.corpus.leakage import write_guard
 from stages.corpus.pixels.write import image_table, write_image_corpus
+from stages.corpus.reader import as_text
 from stages.corpus.sources import read_rows, split_role, split_sources
 from stages.corpus.splits import SampleSplit, cut, dev_rows, duplicates, holdout_rows, sample
 from stages.corpus.token_shards import Facts, SplitRows, write_splits
@@ -96,4 +97,4 @@ def _evaluated(spec: CorpusSpec, tables: Mapping[str, pa.Table], splits: Mapping
     dev = [] if task.dev else [_without_dev(spec, tables[task.train]).cut_off]
     for rows in (*given, *held_out, *dev):
         for name in task.text:
-            yield from rows[name].to_pylist()
+            yield from map(as_text, rows[name].to_pylist())

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from stages.specs.tasks import Task
 
 NOT_PUBLIC = -1
@@ -13,6 +15,12 @@ MOST_SHOWN = 80
 """Characters of a value in a message."""
 MOST_REMEMBERED = 10_000
 """Distinct values of a column that are parsed once; a class column has fewer, and scores may have any number."""
+
+
+def label_type(task: Task) -> pa.DataType:
+    """The Arrow type of the labels of a task: numbers, or for labels of words a list of numbers for each row."""
+    kind = pa.type_for_alias(task.kind.label_type)
+    return pa.list_(kind) if task.kind.has_entries else kind
 
 
 class LabelParser:
@@ -48,7 +56,7 @@ def shown(value: object) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
-def all_hidden(labels: Sequence[int | float | None], task: Task) -> bool:
+def all_hidden(labels: Sequence[object], task: Task) -> bool:
     """Whether the labels of a whole split mean that none is public: those of a regression that are all -1. A single -1
     may be a score."""
     return task.regression and all(label == NOT_PUBLIC for label in labels)

@@ -66,17 +66,23 @@ class Split:
 
     ``labelled`` is False where a label is not public, and ``labels`` is 0 there. ``row_keys`` are single bytes, as
     numpy's ``S16`` would drop zeros at the end of a key.
+
+    Where words have labels, row i has the words ``words[i]`` to ``words[i + 1]`` - 1 of the split: ``labels`` [words]
+    has the label of each, ``first_pieces`` [words] the place among the row's tokens of its first piece, -1 for a word
+    without one. Both are None otherwise.
     """
 
     row_keys: npt.NDArray[np.uint8]  # (N, 16)
     index: npt.NDArray[np.int64]  # (N,)
-    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]  # (N,)
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]  # (N,), or (words[N],)
     labelled: npt.NDArray[np.bool_]  # (N,)
     tokens: npt.NDArray[np.int32]  # (offsets[N],)
     offsets: npt.NDArray[np.int64]  # (N + 1,)
     type_ids: npt.NDArray[np.int8] | None  # (offsets[N],)
     parts: tuple[Path, ...]
     columns: tuple[str, ...]
+    words: npt.NDArray[np.int64] | None = None  # (N + 1,)
+    first_pieces: npt.NDArray[np.int32] | None = None  # (words[N],)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -92,9 +98,15 @@ class Split:
         return split_keys(self.row_keys.tobytes())
 
     def texts(self) -> list[tuple[str, ...]]:
-        """The texts of each row. They are read from the files at each call and not kept in memory."""
+        """The texts of each row, of which words are joined by spaces. They are read from the files at each call and not
+        kept in memory."""
         table = _read(self.parts, self.columns)
-        return list(zip(*(table[name].to_pylist() for name in self.columns), strict=True))
+        return list(zip(*(map(as_text, table[name].to_pylist()) for name in self.columns), strict=True))
+
+
+def as_text(value: str | list[str]) -> str:
+    """A value of a column of text, in which the words of a list are joined by spaces."""
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def read_meta(directory: Path) -> Meta:
@@ -121,7 +133,7 @@ def read_split(directory: Path, name: str) -> Split:
         raise ValueError(f"{directory}: a corpus of images, which have no tokens; give one of texts")
     stated = meta.splits[name]
     parts = tuple(part_path(directory, name, part) for part in range(stated.parts))
-    table = _read(parts, ("index", "row_key", "label", "input_ids", "token_type_ids"))
+    table = _read(parts, ("index", "row_key", "label", "input_ids", "token_type_ids", "first_pieces"))
     if table.num_rows != stated.rows:
         raise ValueError(f"{directory / name}: {table.num_rows} rows; {META} says {stated.rows}; build it again")
     return _split(table, parts, meta.task.text)
@@ -137,6 +149,7 @@ class RowTable:
     labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]  # (N,)
     labelled: npt.NDArray[np.bool_]  # (N,)
     costs: npt.NDArray[np.int64]  # (N,)
+    words: npt.NDArray[np.int64] | None = None  # (N + 1,)
 
 
 def read_row_table(directory: Path, name: str) -> RowTable:
@@ -144,7 +157,7 @@ def read_row_table(directory: Path, name: str) -> RowTable:
     if read_meta(directory).task.image is not None:
         return _image_table(read_image_rows(directory, name))
     split = read_split(directory, name)
-    return RowTable(split.keys, split.index, split.labels, split.labelled, split.lengths)
+    return RowTable(split.keys, split.index, split.labels, split.labelled, split.lengths, split.words)
 
 
 def reader_folder(directory: Path) -> Path:
@@ -201,16 +214,27 @@ def _read(parts: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
 
 def _split(table: pa.Table, parts: tuple[Path, ...], text: tuple[str, ...]) -> Split:
     label, ids = _whole(table["label"]), _whole(table["input_ids"])
+    labelled = label.is_valid().to_numpy(zero_copy_only=False)
+    words, first = None, None
+    if "first_pieces" in table.column_names:
+        places = _whole(table["first_pieces"])
+        words, first = places.offsets.to_numpy().astype(np.int64), places.values.to_numpy()
+        labels = np.zeros(len(first), np.int64)
+        labels[np.repeat(labelled, np.diff(words))] = label.flatten().to_numpy()
+    else:
+        labels = np.array(label.fill_null(0))
     return Split(
         row_keys=_key_bytes(_whole(table["row_key"])),
         index=np.array(_whole(table["index"])),
-        labels=np.array(label.fill_null(0)),
-        labelled=label.is_valid().to_numpy(zero_copy_only=False),
+        labels=labels,
+        labelled=labelled,
         tokens=ids.values.to_numpy(),
         offsets=ids.offsets.to_numpy().astype(np.int64),
         type_ids=_whole(table["token_type_ids"]).values.to_numpy() if "token_type_ids" in table.column_names else None,
         parts=parts,
         columns=text,
+        words=words,
+        first_pieces=first,
     )
 
 

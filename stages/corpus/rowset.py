@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.corpus.batches import Ragged, Rows, epoch_batches
 from stages.corpus.examples import Examples
 from stages.corpus.reader import ImageRows, RowTable, read_image_rows, read_meta, read_row_table, read_split
 from stages.corpus.token_rows import TokenRows
+from stages.corpus.word_rows import WordRows
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The inputs of a model for B rows, labels [B] (int64, or float32 of a regression), the rows' numbers in the split,
-    and what was read from stores of teachers' outputs for these rows."""
+    """The inputs of a model for B rows, labels [B] (int64, or float32 of a regression; of rows with entries [B, W], 0
+    beyond a row), the rows' numbers in the split, and what was read from stores of teachers' outputs for these rows."""
 
     inputs: dict[str, Tensor]
     labels: Tensor
@@ -42,7 +43,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Rowset:
-    """The rows of a split. ``labels`` has no meaning where ``labelled`` is False.
+    """The N rows of a split. ``labels`` has no meaning where ``labelled`` is False.
+
+    ``offsets`` is None if a row has one label. Otherwise a row has one label at least, each of an entry of its own:
+    ``labels`` [E] has those of all rows, one after the other, and row i has those from ``offsets[i]`` to before
+    ``offsets[i + 1]``. Then ``labelled`` [N] is of rows all the same.
 
     With several ``views`` of each of n rows, there are views * n rows, and row v * n + i is view v of row i. An epoch
     goes through one view of each row: epoch e through view e modulo ``views``.
@@ -53,6 +58,7 @@ class Rowset:
     labelled: npt.NDArray[np.bool_]
     row_keys: Sequence[bytes]
     index: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64] | None = None
     views: int = 1
 
     def __len__(self) -> int:
@@ -70,6 +76,30 @@ class Rowset:
         return [start + rows for rows in epoch_batches(self.costs[start : start + count], batch_size, seed)]
 
     @property
+    def labelled_places(self) -> npt.NDArray[np.bool_]:
+        """Which of ``labels`` have a meaning."""
+        return self.labelled if self.offsets is None else np.repeat(self.labelled, np.diff(self.offsets))
+
+    @property
+    def label_keys(self) -> Sequence[bytes]:
+        """The key of the row of each of ``labels``."""
+        if self.offsets is None:
+            return self.row_keys
+        return [key for key, count in zip(self.row_keys, np.diff(self.offsets), strict=True) for _ in range(count)]
+
+    def entry_counts(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """The number of labels of each of these rows."""
+        return np.ones(len(rows), np.int64) if self.offsets is None else np.diff(self.offsets)[rows]
+
+    def places(self, rows: Rows) -> Rows:
+        """The places in ``labels`` of the labels of these rows, one row after the other."""
+        if self.offsets is None:
+            return rows
+        counts = self.entry_counts(rows)
+        ends = np.cumsum(counts)
+        return np.repeat(self.offsets[rows] - (ends - counts), counts) + np.arange(int(counts.sum()))
+
+    @property
     def costs(self) -> npt.NDArray[np.int64]:
         """[N]: what each row costs to compute, by which batches are formed (``Examples.costs``)."""
         return self.examples.costs
@@ -77,7 +107,15 @@ class Rowset:
     def batch(self, rows: Rows, device: str) -> Batch:
         """The batch of these rows on ``device``."""
         inputs = {name: torch.from_numpy(values) for name, values in self.examples.collate(rows).items()}
-        return Batch(inputs, self.labels[torch.from_numpy(rows)], rows).to(device)
+        return Batch(inputs, self._labels_of(rows), rows).to(device)
+
+    def _labels_of(self, rows: Rows) -> Tensor:
+        """The labels of a batch of these rows."""
+        chosen = self.labels[torch.from_numpy(self.places(rows))]
+        if self.offsets is None:
+            return chosen
+        counts = torch.from_numpy(self.entry_counts(rows))
+        return nn.utils.rnn.pad_sequence(chosen.split(counts.tolist()), batch_first=True)
 
 
 def read_rowset(corpus: Path, name: str) -> Rowset:
@@ -86,13 +124,17 @@ def read_rowset(corpus: Path, name: str) -> Rowset:
         return _image_rowset(read_image_rows(corpus, name), read_row_table(corpus, name))
     split = read_split(corpus, name)
     types = None if split.type_ids is None else Ragged(split.type_ids, split.offsets)
-    examples = TokenRows(Ragged(split.tokens, split.offsets), types, read_meta(corpus).pad_token_id)
-    return Rowset(examples, torch.from_numpy(np.array(split.labels)), split.labelled, split.keys, split.index)
+    examples: Examples = TokenRows(Ragged(split.tokens, split.offsets), types, read_meta(corpus).pad_token_id)
+    if split.words is not None and split.first_pieces is not None:
+        assert isinstance(examples, TokenRows)
+        examples = WordRows(examples, Ragged(split.first_pieces, split.words))
+    labels = torch.from_numpy(np.array(split.labels))
+    return Rowset(examples, labels, split.labelled, split.keys, split.index, split.words)
 
 
 def _image_rowset(found: ImageRows, table: RowTable) -> Rowset:
     labels = torch.from_numpy(np.array(table.labels))
-    return Rowset(found.pixels, labels, table.labelled, table.keys, table.index, found.views)
+    return Rowset(found.pixels, labels, table.labelled, table.keys, table.index, views=found.views)
 
 
 def token_rows(rows: Rowset) -> TokenRows:
@@ -120,8 +162,11 @@ def distinct(splits: Sequence[Rowset]) -> Rowset:
 def take_rows(split: Rowset, rows: Rows) -> Rowset:
     """The rows of a split with these numbers, in this order, as rows of one view."""
     keys = [split.row_keys[row] for row in rows]
-    labels = split.labels[torch.from_numpy(rows)]
-    return Rowset(split.examples.take(rows), labels, split.labelled[rows], keys, split.index[rows])
+    labels = split.labels[torch.from_numpy(split.places(rows))]
+    offsets = None
+    if split.offsets is not None:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(split.entry_counts(rows))])
+    return Rowset(split.examples.take(rows), labels, split.labelled[rows], keys, split.index[rows], offsets)
 
 
 def without(split: Rowset, keys: Collection[bytes]) -> Rowset:
@@ -140,4 +185,13 @@ def _joined(one: Rowset, other: Rowset) -> Rowset:
         np.concatenate([one.labelled, other.labelled]),
         [*one.row_keys, *other.row_keys],
         np.concatenate([one.index, other.index]),
+        _joined_offsets(one.offsets, other.offsets),
     )
+
+
+def _joined_offsets(
+    one: npt.NDArray[np.int64] | None, other: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64] | None:
+    if one is None or other is None:
+        return None
+    return np.concatenate([one, one[-1] + other[1:]])

@@ -13,17 +13,23 @@ from typing import Any, Literal, assert_never, cast
 
 import pyarrow as pa
 
-from stages.corpus.labels import LabelParser, all_hidden, shown
+from stages.corpus.labels import LabelParser, all_hidden, label_type, shown
 from stages.corpus.row_key import KEY_BYTES, row_key
 from stages.files.kinds import TABLES
 from stages.files.rows import FileRow, FileRows, not_utf8, open_rows, separator_hint, shown_names
 from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import BUILT_IN, HUB, Task
+from stages.tagging.column_files import is_column_file
+from stages.tagging.sentences import SentenceCheck, SentenceColumns, open_sentences, row_text, words_of
 
 SourceRole = Literal["train", "dev", "test"]
 BLOCK_ROWS = 1024
 FAULTS_NAMED = 3
 """Bad rows of a split that its error message describes; the others are counted."""
+
+
+RowLabel = int | float | tuple[int, ...] | None
+"""The label of a row, or the labels of its words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,12 @@ class SplitSource:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """Some rows of a split. ``numbers`` counts them from 0 in the split; ``texts`` has one tuple for each; a label is
-    None where it is not public."""
+    """Some rows of a split. ``numbers`` counts them from 0 in the split; ``texts`` has one tuple for each, in which
+    words with labels are one text as ``row_text`` writes it; a label is None where it is not public."""
 
     numbers: Sequence[int]
     texts: Sequence[tuple[str, ...]]
-    labels: Sequence[int | float | None]
+    labels: Sequence[RowLabel]
 
 
 @dataclass
@@ -77,21 +83,21 @@ def checked_rows(source: SplitSource, task: Task, role: SourceRole) -> Iterator[
     label is public, which the reader of the whole split has to look for (``all_hidden``).
     """
     needed = task.text if role == "test" else (*task.text, task.label)
-    check, faults, count, public = RowCheck(task, role), Faults(), 0, 0
+    check, faults, count, public = row_check(task, role), Faults(), 0, 0
     with source.open() as file:
         if file.names:  # those of JSON lines are known at the end
             _check_columns(source.origin, file.names, needed)
         while block := list(islice(file.rows, BLOCK_ROWS)):
             numbers: list[int] = []
             texts: list[tuple[str, ...]] = []
-            labels: list[int | float | None] = []
+            labels: list[RowLabel] = []
             for row in block:
                 label, problem = check(row)
                 if problem:
                     faults.add(row, problem)
                     continue
                 numbers.append(row.number - 1)
-                texts.append(cast(tuple[str, ...], row.values[:-1]))
+                texts.append(check.texts(row))
                 labels.append(label)
             count += len(block)
             public += len(labels) - labels.count(None)
@@ -106,6 +112,11 @@ def checked_rows(source: SplitSource, task: Task, role: SourceRole) -> Iterator[
         raise ValueError(f"{source.origin}: column {task.label}: no row has a label; a dev split needs labels")
 
 
+def row_check(task: Task, role: SourceRole) -> "RowCheck | WordRowCheck":
+    """What checks the rows of a split of a task."""
+    return WordRowCheck(task, role) if task.kind.has_entries else RowCheck(task, role)
+
+
 class RowCheck:
     """Checks the rows of one split: texts must be strings that UTF-8 can encode, labels those of the task."""
 
@@ -113,6 +124,10 @@ class RowCheck:
         self._task = task
         self._role = role
         self._parse = LabelParser(task)
+
+    def texts(self, row: FileRow) -> tuple[str, ...]:
+        """The texts of a row in which nothing is wrong."""
+        return cast(tuple[str, ...], row.values[:-1])
 
     def __call__(self, row: FileRow) -> tuple[int | float | None, str]:
         """(label, ""), or (None, what is wrong with the row)."""
@@ -127,6 +142,29 @@ class RowCheck:
             given = shown(row.values[-1])
             return None, f", column {self._task.label}: no label ({given}); a train split needs them all"
         return label, ""
+
+
+class WordRowCheck:
+    """Checks the rows of one split in which words have labels: words must be strings, tags those of the task in
+    IOB2."""
+
+    def __init__(self, task: Task, role: SourceRole) -> None:
+        assert task.labels is not None
+        self._role = role
+        self._check = SentenceCheck(task.labels, "iob2")
+
+    def texts(self, row: FileRow) -> tuple[str, ...]:
+        """The words of a row in which nothing is wrong, as one text."""
+        return (row_text(cast(list[str], row.values[0])),)
+
+    def __call__(self, row: FileRow) -> tuple[tuple[int, ...] | None, str]:
+        """(tags, ""), or (None, what is wrong with the row)."""
+        sentence, problem = self._check(row)
+        if sentence is None:
+            return None, f": {problem}"
+        if sentence.tags is None and self._role == "train":
+            return None, ": no tags; a train split needs them all"
+        return sentence.tags, ""
 
 
 def _check_columns(origin: str, names: Sequence[str], needed: Sequence[str]) -> None:
@@ -158,14 +196,15 @@ def _text_problem(values: Sequence[object], names: Sequence[str]) -> str:
 def read_rows(source: SplitSource, task: Task, role: SourceRole) -> pa.Table:
     """The table of one split: index, row_key, label and the task's text columns; a label is null where it is not
     public. ValueError for wrong data (``checked_rows``)."""
-    kind = pa.type_for_alias(task.kind.label_type)
+    kind, words = label_type(task), task.kind.has_entries
+    text = pa.list_(pa.string()) if words else pa.string()
     schema = pa.schema(
-        {"index": pa.int64(), "row_key": pa.binary(KEY_BYTES), "label": kind}
-        | {name: pa.string() for name in task.text}
+        {"index": pa.int64(), "row_key": pa.binary(KEY_BYTES), "label": kind} | dict.fromkeys(task.text, text)
     )
     parts, hidden = [], task.regression
     for block in checked_rows(source, task, role):
-        columns = [pa.array(text, pa.string()) for text in zip(*block.texts, strict=True)] or [[] for _ in task.text]
+        given = list(zip(*block.texts, strict=True)) or [() for _ in task.text]
+        columns = [pa.array(map(words_of, column) if words else column, text) for column in given]
         keys = pa.array(map(row_key, block.texts), pa.binary(KEY_BYTES))
         hidden = hidden and all_hidden(block.labels, task)
         parts.append(
@@ -215,7 +254,17 @@ def _file_sources(task: Task, files: Mapping[str, Path]) -> dict[str, SplitSourc
 
 def file_source(path: Path, task: Task) -> SplitSource:
     """A split in a data file. ValueError for a kind of file that has no columns, when it is opened."""
+    if task.kind.has_entries:
+        return SplitSource(str(path), lambda: _sentence_rows(path, task))
     return SplitSource(str(path), lambda: open_rows(path, (*task.text, task.label), TABLES))
+
+
+@contextmanager
+def _sentence_rows(path: Path, task: Task) -> Iterator[FileRows]:
+    """The rows of a file of sentences. Those of a column file have no names of columns, and get the task's."""
+    (words,) = task.text
+    with open_sentences(path, SentenceColumns(words, task.label)) as file:
+        yield FileRows([words, task.label], file.rows, file.raw) if is_column_file(path) else file
 
 
 # --- the hub, and generated rows ------------------------------------------------------------------

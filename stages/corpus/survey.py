@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stages.corpus.labels import all_hidden
 from stages.corpus.leakage import all_normalized
-from stages.corpus.sources import SplitSource, checked_rows, split_role
+from stages.corpus.sources import RowLabel, SplitSource, checked_rows, split_role
 from stages.specs.tasks import CUT_DEV, Task
 
 SURVEY = 1
@@ -99,10 +100,12 @@ def _read(source: SplitSource, task: Task, split: str) -> _SplitRead:
             kept.texts.append(_hashed(texts))
             kept.normalized.append(_hashed(all_normalized(texts)))
             kept.empty += not all(map(str.strip, texts))
-        kept.labels.extend(float("nan") if label is None else label for label in block.labels)
+        kept.labels.extend(map(_as_number, block.labels))
         hidden = hidden and all_hidden(block.labels, task)
         if task.labels is not None:
-            counts.update(block.labels)
+            counts.update(
+                label for given in block.labels for label in (given if isinstance(given, tuple) else (given,))
+            )
     labels = np.frombuffer(kept.labels, np.float32)
     if hidden and split_role(task, split) != "test":
         raise ValueError(f"{source.origin}: column {task.label}: every row has the label -1, which means not public")
@@ -115,6 +118,13 @@ def _read(source: SplitSource, task: Task, split: str) -> _SplitRead:
     )
     normalized = np.frombuffer(kept.normalized, np.uint64)
     return _SplitRead(source.origin, summary, hashes, normalized, np.full_like(labels, np.nan) if hidden else labels)
+
+
+def _as_number(label: RowLabel) -> float:
+    """A label as a number, NaN where it is not public. Labels of words become one that differs for most others."""
+    if isinstance(label, tuple):
+        return float(crc32(bytes(str(label), "ascii")) >> 8)  # 24 bits, which float32 holds
+    return float("nan") if label is None else label
 
 
 def _hashed(texts: tuple[str, ...]) -> int:

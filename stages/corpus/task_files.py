@@ -9,6 +9,14 @@ from pathlib import Path
 from stages.files.kinds import TABLES, split_suffix
 from stages.specs.tasks import Task
 
+WORD_FILES = ("parquet", "jsonl", "conll", "bio", "iob", "txt")
+"""The kinds of files that may hold sentences whose words have labels: lists, or CoNLL's columns."""
+
+
+def kinds_of_files(task: Task) -> tuple[str, ...]:
+    """The kinds of files that may hold the rows of a task, by the endings of their names."""
+    return WORD_FILES if task.kind.has_entries else TABLES
+
 
 def task_files(source: Path, task: Task) -> Mapping[str, Path]:
     """Split -> file, by the task's names for its splits. Test splits may be missing.
@@ -17,10 +25,11 @@ def task_files(source: Path, task: Task) -> Mapping[str, Path]:
     and where two folders or two files match.
     """
     folder = task_folder(source, task)
-    found = {split: _split_file(folder, split) for split in (task.train, *task.dev, *task.test)}
+    kinds = kinds_of_files(task)
+    found = {split: _split_file(folder, split, kinds) for split in (task.train, *task.dev, *task.test)}
     for split in (task.train, *task.dev):
         if found[split] is None:
-            raise ValueError(f"source: {folder} has no {split}.{{{','.join(TABLES)}}}; {task.name} needs that split")
+            raise ValueError(f"source: {folder} has no {split}.{{{','.join(kinds)}}}; {task.name} needs that split")
     return {split: path for split, path in found.items() if path is not None}
 
 
@@ -39,8 +48,8 @@ def task_folder(source: Path, task: Task) -> Path:
     return nested[0]
 
 
-def _split_file(folder: Path, split: str) -> Path | None:
-    found = [path for path in sorted(folder.iterdir()) if split_suffix(path, TABLES) == split and path.is_file()]
+def _split_file(folder: Path, split: str, kinds: tuple[str, ...]) -> Path | None:
+    found = [path for path in sorted(folder.iterdir()) if split_suffix(path, kinds) == split and path.is_file()]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ValueError(f"source: {folder} holds {split} more than once: {names}; keep one of them")

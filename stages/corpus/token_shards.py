@@ -56,14 +56,16 @@ def write_splits(
     """Tokenise the parts that ``out`` lacks, and write ``corpus.json``. Returns for each split: rows, truncated rows,
     tokens."""
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
-    config = Tokenize(tokenizer, task.text, max_length, out / SCRATCH)
+    config = Tokenize(tokenizer, task.text, max_length, out / SCRATCH, task.kind.has_entries)
     saved, parts = _tokenise(config, splits, out, on)
     facts = {name: _summed([parts[name, part] for part in range(split.parts)]) for name, split in splits.items()}
     _write_meta(task, max_length, splits, facts, saved, out)
+    lost = {name: facts[name].lost_words for name in splits}
     return saved, {
         "rows": {name: split.rows.num_rows for name, split in splits.items()},
         "truncated": {name: facts[name].truncated for name in splits},
         "tokens": {name: facts[name].tokens for name in splits},
+        **({"lost_words": lost} if task.kind.has_entries else {}),
     }
 
 
@@ -107,6 +109,7 @@ def _summed(parts: list[PartFacts]) -> PartFacts:
         rows=sum(part.rows for part in parts),
         tokens=sum(part.tokens for part in parts),
         truncated=sum(part.truncated for part in parts),
+        lost_words=sum(part.lost_words for part in parts),
     )
 
 

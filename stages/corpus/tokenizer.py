@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cluster.resources import Worker
 from stages.atomic import replacing
+from stages.tagging.alignment import align, check_tokenizer, lost_words, split_words
 
 Tokenizer = Any
 """A fast tokenizer of transformers, whose class cannot be named here without importing it."""
@@ -27,12 +28,13 @@ FACTS = b"stillhouse"
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """What a worker needs to tokenise. ``text`` has the task's text columns."""
+    """What a worker needs to tokenise. ``text`` has the task's text columns; ``words``: words have labels."""
 
     tokenizer: Path
     text: tuple[str, ...]
     max_length: int
     scratch: Path
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,13 @@ class TokenizerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PartFacts:
-    """Counts of a part. ``truncated``: rows that were longer than the corpus's max_length."""
+    """Counts of a part. ``truncated``: rows that were longer than the corpus's max_length. ``lost_words``: words that
+    were cut off, or of which the tokenizer makes no piece, where words have labels."""
 
     rows: int
     tokens: int
     truncated: int
+    lost_words: int = 0
 
 
 Item = SaveTokenizer | WritePart
@@ -76,6 +80,8 @@ def open_tokenizer(config: Tokenize, worker: Worker) -> Callable[[Item], Facts]:
     """Load the tokenizer; return a function that does one work item."""
     os.environ.setdefault("RAYON_NUM_THREADS", str(worker.threads))  # tokenizers reads it when it starts its threads
     tokenizer = load_tokenizer(config.tokenizer)
+    if config.words:
+        check_tokenizer(tokenizer)
 
     def do(item: Item) -> Facts:
         match item:
@@ -140,17 +146,21 @@ def write_rows_file(rows: pa.Table, scratch: Path) -> Path:
 
 def _write(tokenizer: Tokenizer, config: Tokenize, part: WritePart, worker: Worker) -> PartFacts:
     tables: list[pa.Table] = []
-    truncated = 0
+    truncated = lost = 0
     with pa.OSFile(str(part.rows)) as file:
         given = pa.ipc.open_file(file).read_all()
     for start in range(0, given.num_rows, ROWS_AT_ONCE):
         rows = given.slice(start, ROWS_AT_ONCE)
-        table, cut = _tokenised(tokenizer, config, rows)
+        if config.words:
+            table, cut, lost_here = _words_tokenised(tokenizer, config, rows)
+            lost += lost_here
+        else:
+            table, cut = _tokenised(tokenizer, config, rows)
         tables.append(table)
         truncated += cut
         worker.advance(rows.num_rows)
     whole = pa.concat_tables(tables).combine_chunks()
-    facts = PartFacts(whole.num_rows, len(whole["input_ids"].combine_chunks().values), truncated)
+    facts = PartFacts(whole.num_rows, len(whole["input_ids"].combine_chunks().values), truncated, lost)
     _write_part(part.path, whole, facts)
     return facts
 
@@ -169,9 +179,25 @@ def _tokenised(tokenizer: Tokenizer, config: Tokenize, rows: pa.Table) -> tuple[
     return table, truncated
 
 
+def _words_tokenised(tokenizer: Tokenizer, config: Tokenize, rows: pa.Table) -> tuple[pa.Table, int, int]:
+    """The rows with their tokens and the places of their words; how many rows have lost words, and how many words these
+    are. A column of lists has words; plain texts, such as candidates, are divided by the tokenizer's own rule."""
+    (name,) = config.text
+    column = rows[name]
+    given = pa.types.is_list(column.type)
+    sentences = (
+        column.to_pylist() if given else [split_words(tokenizer, text) or (text,) for text in column.to_pylist()]
+    )
+    found = align(tokenizer, sentences, config.max_length)
+    table = rows.append_column("input_ids", pa.array([one.input_ids for one in found], pa.list_(pa.int32())))
+    table = table.append_column("first_pieces", pa.array([one.places for one in found], pa.list_(pa.int32())))
+    return table, sum(one.lost > 0 for one in found), lost_words(found)
+
+
 def _write_part(path: Path, table: pa.Table, facts: PartFacts) -> None:
     """Write a part with its facts in the schema metadata."""
     content = {"tokens": facts.tokens, "truncated": facts.truncated}
+    content |= {"lost_words": facts.lost_words} if facts.lost_words else {}
     described = table.replace_schema_metadata({FACTS: json.dumps(content).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:

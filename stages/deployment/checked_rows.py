@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stages.corpus.labels import LabelParser
 from stages.corpus.reader import read_meta, read_split
-from stages.corpus.sources import checked_rows, file_source
+from stages.corpus.sources import RowLabel, checked_rows, file_source
 from stages.deployment.classifier import FloatLogits
 from stages.deployment.description import ModelDescription
 from stages.deployment.predict import open_model
@@ -52,7 +52,7 @@ def file_rows(path: Path, description: ModelDescription) -> ReferenceRows:
     rows that cannot be used."""
     task = description.task
     texts: list[TextRow] = []
-    labels: list[int | float | None] = []
+    labels: list[RowLabel] = []
     for block in checked_rows(file_source(path, task), task, "test"):
         texts += [tuple(row) for row in block.texts]
         labels += block.labels

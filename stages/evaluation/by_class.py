@@ -4,11 +4,13 @@ teacher. Pure functions of stored predictions, without torch.
 scikit-learn and scipy are imported where a score is computed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from stages.evaluation.entities import counts_by_type
 from stages.evaluation.predictions import Logits, StoredPredictions
 from stages.specs.tasks import Task
 
@@ -30,7 +32,8 @@ class ClassScore:
 @dataclass(frozen=True, slots=True)
 class ClassReport:
     """The scores of each class in the order of the task's labels. ``confusion[i][j]`` is the number of rows with label
-    ``i`` that were predicted as label ``j``."""
+    ``i`` that were predicted as label ``j``. For labels on words the classes are the types of entities, their ``rows``
+    are entities, and there is no confusion matrix (())."""
 
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -69,6 +72,8 @@ def class_report(task: Task, predictions: StoredPredictions) -> ClassReport | No
     known = predictions.rows.labelled
     if task.labels is None or not known.any():
         return None
+    if predictions.rows.offsets is not None:
+        return _entity_classes(task.labels, predictions)
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     numbers = list(range(len(task.labels)))
@@ -87,13 +92,26 @@ def class_report(task: Task, predictions: StoredPredictions) -> ClassReport | No
     return ClassReport(classes, tuple(tuple(map(int, row)) for row in counts))
 
 
+def _entity_classes(tags: Sequence[str], predictions: StoredPredictions) -> ClassReport:
+    """The scores of each type of entity."""
+    rows = predictions.rows
+    labels, offsets = rows.labelled_entries(rows.labels)
+    found, _ = rows.labelled_entries(predictions.predictions)
+    classes = []
+    for kind, (entities, predicted, right) in counts_by_type(tags, labels, found, offsets).items():
+        both = entities + predicted
+        precision, recall = (100 * right / whole if whole else 0.0 for whole in (predicted, entities))
+        classes.append(ClassScore(kind, entities, predicted, precision, recall, 200 * right / both if both else 0.0))
+    return ClassReport(tuple(classes), ())
+
+
 def teacher_agreement(
     task: Task, student: StoredPredictions, teacher: StoredPredictions, most: int
 ) -> TeacherAgreement | None:
     """How the predictions of a student differ from its teacher's, with at most ``most`` rows, the largest distance
-    first; None where they have no row in common."""
+    first; None where they have no row in common, and for labels on words."""
     own, other = common_rows(student, teacher)
-    if not len(own):
+    if not len(own) or student.rows.offsets is not None:
         return None
     distances = distance(task, student.logits[own], teacher.logits[other])
     order = np.lexsort((student.rows.index[own], -distances))[:most]

@@ -13,6 +13,7 @@ from cluster.resources import On, Worker
 from stages.corpus.reader import RowTable, read_meta, read_row_table
 from stages.evaluation.evaluate import ROLES
 from stages.evaluation.predictions import Logits, Rows, predictions_path, read_predictions, scored, write_predictions
+from stages.outputs.entry_logits import EntryLogits
 from stages.specs.axes.targets import shares_or_equal, sum_to_one
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.input_names import MEMBERS, in_order
@@ -93,10 +94,10 @@ def open_ensemble(job: EnsembleJob, worker: Worker) -> Callable[[str], EnsembleS
                     "let members be of one task"
                 )
         logits = mean(predictions, job.shares)
-        rows = Rows(split.index, split.keys, split.labels, split.labelled)
+        rows = Rows(split.index, split.keys, split.labels, split.labelled, split.words)
         write_predictions(predictions_path(job.out, name), task, rows, logits)
         worker.advance(len(split.keys))
-        return EnsembleScores(len(split.keys), scored(task, logits, split.labels, split.labelled))
+        return EnsembleScores(len(split.keys), scored(task, logits, split.labels, split.labelled, split.words))
 
     return score_split
 
@@ -119,7 +120,10 @@ def predictions_of(member: Path, name: str, split: RowTable) -> Logits:
             f"{path}: {len(known)} rows for {len(wanted)} of the corpus; it {kind} row {row[0]} ({row[1].hex()}); "
             "let members be of the same rows"
         )
-    return table.logits[[places[row] for row in wanted]]
+    chosen = np.array([places[row] for row in wanted], np.int64)
+    if table.rows.offsets is not None:
+        return EntryLogits(table.logits, np.diff(table.rows.offsets)).take(chosen).values
+    return table.logits[chosen]
 
 
 def mean(predictions: Sequence[Logits], shares: Sequence[float]) -> Logits:

@@ -49,6 +49,8 @@ def _share(metric: Metric, predictions: Values, labels: Values) -> float:
             return float(matthews_corrcoef(labels, predictions))
         case "pearson" | "spearman":
             return _correlation(metric, predictions.astype(np.float64), labels.astype(np.float64))
+        case "entity_f1" | "entity_precision" | "entity_recall":
+            raise ValueError(f"{metric}: is of labels on words; see stages.evaluation.entities")
         case _:
             assert_never(metric)
 

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from stages.evaluation.entities import PARTS
 from stages.specs.tasks import Metric
 
 Floats = npt.NDArray[np.float64]
@@ -95,6 +96,8 @@ def _distinct(predictions: Values) -> tuple[Values, npt.NDArray[np.int64]]:
 
 def scorer(metric: Metric, predictions: Values, labels: Values) -> Scorer:
     """What scores replicates of ``predictions`` (M, N) and ``labels`` (N,) by a metric, as a share: 1.0 is perfect."""
+    if predictions.dtype.names is not None:
+        return _of_entities(metric, predictions)
     match metric:
         case "accuracy":
             correct = _columns(predictions == labels)
@@ -110,8 +113,18 @@ def scorer(metric: Metric, predictions: Values, labels: Values) -> Scorer:
             return _pearson(predictions, labels)
         case "spearman":
             return _spearman(predictions, labels)
+        case "entity_f1" | "entity_precision" | "entity_recall":
+            raise ValueError(f"{metric}: needs the counts of entities of each row")
         case _:
             assert_never(metric)
+
+
+def _of_entities(metric: Metric, counted: Values) -> Scorer:
+    """What scores replicates of rows of which entities were counted (``entities.COUNTS``), (M, N)."""
+    above, below = PARTS[metric]
+    upper = np.ascontiguousarray(counted[above].T, np.float32)
+    lower = np.ascontiguousarray(np.sum([counted[name] for name in below], axis=0).T, np.float32)
+    return lambda counts: _ratio(len(below) * (counts @ upper), counts @ lower)
 
 
 def _columns(of_models: npt.NDArray[np.bool_]) -> Counts:

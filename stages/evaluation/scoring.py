@@ -10,10 +10,11 @@ from stages.specs.tasks import Task
 
 def scores(task: Task, logits: Logits, rows: Rowset) -> dict[str, float]:
     """Every metric of the task, x 100, over the labelled rows; {} where none is."""
-    return scored(task, logits, rows.labels.numpy(), rows.labelled)
+    return scored(task, logits, rows.labels.numpy(), rows.labelled, rows.offsets)
 
 
 def keep_predictions(path: Path, task: Task, logits: Logits, rows: Rowset) -> None:
     """Write the predictions for ``rows`` (``write_predictions``); makes the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_predictions(path, task, Rows(rows.index, rows.row_keys, rows.labels.numpy(), rows.labelled), logits)
+    about = Rows(rows.index, rows.row_keys, rows.labels.numpy(), rows.labelled, rows.offsets)
+    write_predictions(path, task, about, logits)

@@ -13,8 +13,8 @@ from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.job import EvaluationJob, SplitScores
 from stages.evaluation.predictions import predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
+from stages.models.by_task import load
 from stages.models.forward import count_parameters, forward
-from stages.models.loading import load
 from stages.models.predict import finite_or_raise, predict
 
 LATENCY_ROWS = 24
@@ -38,7 +38,7 @@ class EvaluationWorker:
         logits = predict(self.model, rows, self.task.outputs, self.worker.device)
         if self.job.spec.label_order is not None:
             logits = logits[:, list(self.job.spec.label_order)]
-        finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
+        finite_or_raise(logits, rows.label_keys, f"the logits on {split}")
         keep_predictions(predictions_path(self.job.out, split), self.task, logits, rows)
         self.worker.advance(len(rows))
         return SplitScores(

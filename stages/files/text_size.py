@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.files.kinds import kind_of
+from stages.files.kinds import COMPRESSIONS
 from stages.files.rows import damage_named, unpacked
 
 
@@ -18,7 +18,8 @@ class TextSize:
 def text_size(path: Path) -> TextSize:
     """The size of a text file, which is read to its end. ValueError for a file that is cut short or damaged."""
     lines = size = 0
-    _, compression = kind_of(path)
+    ending = path.suffix.lower().removeprefix(".")
+    compression = ending if ending in COMPRESSIONS else ""
     with path.open("rb", buffering=2**20) as raw, damage_named(path):
         for line in unpacked(raw, compression):
             lines += 1

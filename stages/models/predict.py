@@ -22,17 +22,26 @@ def predict(
     rank: int = 0,
     world_size: int = 1,
     precision: str = "float32",
+    decided: bool = True,
 ) -> npt.NDArray[np.float32]:
-    """[rows, outputs]: the logits of every row. Workers share the batches, and all return the logits of all rows. The
-    model is left in the mode (train or eval) it was in."""
-    found = np.zeros((len(rows), outputs), np.float32)
+    """[rows, outputs]: the logits of every row; of rows with entries those of every entry, one row after the other.
+    Workers share the batches, and all return the logits of all rows. The model is left in the mode (train or eval) it
+    was in. With ``decided``, the largest logits are the predictions, also of a model that predicts in another way
+    (``ForwardOutputs.decided``)."""
+    found = np.zeros((len(rows.labels), outputs), np.float32)
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
         for batch_rows in sorted_batches(rows.costs, pass_cost(model, device))[rank::world_size]:
             with TURN:
-                logits = forward(model, rows.batch(batch_rows, device).inputs).logits
-            found[batch_rows] = logits.float().cpu().numpy()
+                given = forward(model, rows.batch(batch_rows, device).inputs)
+                logits = given.decided() if decided and given.decided is not None else given.logits
+            values = logits.float().cpu().numpy()
+            if rows.offsets is None:
+                found[batch_rows] = values
+            else:
+                inside = np.arange(values.shape[1]) < rows.entry_counts(batch_rows)[:, None]
+                found[rows.places(batch_rows)] = values[inside]
     model.train(training)
     if world_size > 1:
         whole = torch.from_numpy(found).to(device)

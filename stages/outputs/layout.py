@@ -44,7 +44,8 @@ class Layout:
     """The columns of every row, and their sizes. ``pooling`` is '' where nothing is pooled; ``heads`` matters for the
     parts ``scores`` and ``attention`` alone. ``outputs`` is the number of logits; a pooled store with 0 of them has no
     column for them. ``widths`` are those of ``layers`` where they differ, as in a convolutional network; () where all
-    are ``width``."""
+    are ``width``. With ``entries``, a row of a pooled store has logits for each of its entries, such as the words of a
+    sentence: a list of vectors, with one vector at least."""
 
     part: str
     layers: tuple[int, ...]
@@ -54,6 +55,7 @@ class Layout:
     pooling: str
     precision: str
     widths: tuple[int, ...] = ()
+    entries: bool = False
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -86,7 +88,9 @@ class Layout:
         nullable."""
         fields = [pa.field("row_key", pa.binary(16), nullable=False)]
         if self.has_logits:
-            fields.append(pa.field("logits", vector(np.float32, self.outputs), nullable=False))
+            each = vector(np.float32, self.outputs)
+            kind = pa.list_(pa.field("item", each, nullable=False)) if self.entries else each
+            fields.append(pa.field("logits", kind, nullable=False))
         elif self.part != "pooled":
             fields.append(pa.field("length", pa.int32(), nullable=False))
         return pa.schema(
@@ -118,7 +122,8 @@ class Layout:
         serve one without: they are those of the same encoder."""
         alike = (self.part, self.heads, self.precision)
         same = alike == (other.part, other.heads, other.precision)
-        same = same and (other.outputs == self.outputs or (other.part == "pooled" and not other.has_logits))
+        logits_alike = (other.outputs, other.entries) == (self.outputs, self.entries)
+        same = same and (logits_alike or (other.part == "pooled" and not other.has_logits))
         return same and set(other.states) <= set(self.states)
 
 
@@ -177,6 +182,8 @@ def write_store(directory: Path, layout: Layout, tokenisation: str, shards: Sequ
         document = asdict(store)
         if not layout.widths:
             del document["layout"]["widths"]  # as in stores that were written before layers could differ
+        if not layout.entries:
+            del document["layout"]["entries"]  # likewise
         draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return store
 

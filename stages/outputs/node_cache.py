@@ -6,7 +6,8 @@ of a mapped file belong to the kernel: the memory of a training does not grow wi
 An entry of the cache folder (``stages/cache_folder.py``), named after the content of its store, holds:
 
     row_keys       16 bytes a row, in the store's order
-    <column>       width float16 or float32 a row; of a store that keeps positions, all rows end to end
+    <column>       width float16 or float32 a row; of a store that keeps positions, all rows end to end, and so are
+                   logits of entries, whose number a row is in ``entry_counts``
     shards.json    size and time of each sound shard: name -> [[bytes, nanoseconds], ...], one pair for each copy of the
                    store that was read
 
@@ -35,6 +36,7 @@ from stages.atomic import replacing
 from stages.cache_folder import CacheFolder
 from stages.checksum import file_sha256
 from stages.corpus.batches import Rows
+from stages.outputs.entry_logits import EntryLogits
 from stages.outputs.layout import Layout, ShardFile, Store, read_store, scales_name, shard_name, store_digest
 from stages.outputs.parquet import (
     SCALED,
@@ -43,6 +45,7 @@ from stages.outputs.parquet import (
     check_footer,
     count_values,
     float_batches,
+    read_entry_logits,
     read_keys,
     read_lengths,
     read_logits,
@@ -55,6 +58,8 @@ Column = npt.NDArray[np.generic]
 
 KEYS = "row_keys"
 LENGTH = "length"
+COUNTS = "entry_counts"
+"""The file with the number of entries of each row, of a store with logits of entries."""
 SHARDS = "shards.json"
 COPIES = 8
 """The most copies of a shard whose size and time are noted, the latest ones."""
@@ -64,7 +69,7 @@ class Columns(Protocol):
     """Columns of a pooled store, row i of each for row i of the split."""
 
     def gather(self, name: str, rows: Rows, /) -> Column:
-        """[len(rows), width], float16 or float32."""
+        """[len(rows), width], float16 or float32; logits of entries are [len(rows), W, width], padded with 0."""
         ...
 
 
@@ -80,14 +85,25 @@ class Positions(Protocol):
 @dataclass(frozen=True)
 class Decoded:
     """Columns of a store for the rows of a corpus. ``places[i]`` is the row of the store that row i has. While ``lock``
-    is open, the files that are mapped here are not removed from the cache."""
+    is open, the files that are mapped here are not removed from the cache. ``outputs`` is the number of logits of an
+    entry, 0 where logits are one vector a row."""
 
     columns: Mapping[str, Array]
     places: npt.NDArray[np.int64]
     lock: BinaryIO
+    outputs: int = 0
+
+    @cached_property
+    def entry_logits(self) -> EntryLogits:
+        """The logits of entries, for the rows of the store."""
+        counts = self.columns[COUNTS][:, 0].astype(np.int64)
+        return EntryLogits(self.columns["logits"].reshape(-1, self.outputs), counts)
 
     def gather(self, column: str, rows: Rows) -> Array:
-        """[len(rows), width] of these rows of the corpus, in the type that the column is mapped in."""
+        """[len(rows), width] of these rows of the corpus, in the type that the column is mapped in; of logits of
+        entries [len(rows), W, width]."""
+        if self.outputs and column == "logits":
+            return self.entry_logits.padded(self.places[rows])
         gathered: Array = np.take(self.columns[column], self.places[rows], axis=0)
         return gathered
 
@@ -153,6 +169,8 @@ def decode(
     """
     store = read_store(directory)
     check_columns(directory, store.layout, columns)
+    by_entry = store.layout.entries and "logits" in columns
+    columns = [*columns, COUNTS] if by_entry else columns
     folder = cache.decoded(store_digest(directory)[:32])
     lock = cache.hold(folder)
     try:
@@ -168,7 +186,8 @@ def decode(
                 _write(directory, store, {name: sizes[name] for name in missing}, folder, report)
             _note_shards(folder, signatures)
         mapped = {name: _mapped(folder / name, store, name) for name in (KEYS, *columns)}
-        return Decoded(mapped, locate(mapped[KEYS], row_keys, directory), lock)
+        outputs = store.layout.outputs if by_entry else 0
+        return Decoded(mapped, locate(mapped[KEYS], row_keys, directory), lock, outputs)
     except BaseException:
         lock.close()
         raise
@@ -248,10 +267,10 @@ def _kind(store: Store, name: str) -> tuple[np.dtype[Any], int]:
     as the float32 that they stand for: float16 would round a dimension far from zero once more."""
     if name == KEYS:
         return np.dtype(np.uint8), 16
-    if name == LENGTH:
+    if name in (LENGTH, COUNTS):
         return np.dtype(np.int32), 1
     if name == "logits":
-        return np.dtype(np.float32), store.layout.outputs
+        return np.dtype(np.float32), 0 if store.layout.entries else store.layout.outputs
     width = store.layout.width_of(name) if store.layout.part == "pooled" else 0
     return np.dtype(np.float16 if store.layout.precision == "float16" else np.float32), width
 
@@ -319,7 +338,9 @@ def _shard_values(directory: Path, shard: ShardFile, layout: Layout, name: str) 
     if name == KEYS:
         yield read_keys(path)
     elif name == "logits":
-        yield read_logits(path, layout)
+        yield read_entry_logits(path, layout).values if layout.entries else read_logits(path, layout)
+    elif name == COUNTS:
+        yield read_entry_logits(path, layout).counts.astype(np.int32)
     elif name == LENGTH:
         yield read_lengths(path)
     elif layout.part != "pooled":

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from stages.atomic import replacing
 from stages.corpus.row_key import split_keys
+from stages.outputs.entry_logits import EntryLogits
 from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.outputs.quantization import Scales, dequantise, quantise
 from stages.outputs.sizes import ITEM_BYTES, SHARD_ROWS
@@ -42,13 +43,13 @@ def write_shard(
     number: int,
     layout: Layout,
     row_keys: Sequence[bytes],
-    heads: Array,
+    heads: Array | EntryLogits,
     states: Mapping[str, Array],
     given: Mapping[str, Scales] | None = None,
     compression: Compression = "zstd",
 ) -> ShardFile:
     """Write a shard, whole or not at all. ``heads`` are the logits [rows, outputs], which have no column if there
-    are 0 outputs, or the rows' lengths [rows] where positions are kept.
+    are 0 outputs, or those of entries; or the rows' lengths [rows] where positions are kept.
 
     ``states`` holds each column of the layout as [rows, width], or as [all positions, width] (attention: flat). In the
     tier int8 they are floats, which are quantised here, or codes with their scales in ``given``.
@@ -148,13 +149,17 @@ def check_footer(directory: Path, shard: ShardFile) -> None:
             raise ValueError("its footer is not that of store.json")
 
 
-def _heads(heads: Array, layout: Layout) -> pa.Array:
+def _heads(heads: Array | EntryLogits, layout: Layout) -> pa.Array:
     kind = layout.schema.field(1).type
+    if isinstance(heads, EntryLogits):
+        return heads.arrow(kind)
     return _vectors(heads, kind) if layout.part == "pooled" else pa.array(heads, kind)
 
 
-def _states(values: Array, heads: Array, layout: Layout, kind: pa.DataType) -> pa.Array:
+def _states(values: Array, heads: Array | EntryLogits, layout: Layout, kind: pa.DataType) -> pa.Array:
     """A column of states as an Arrow array of the type ``kind``."""
+    if isinstance(heads, EntryLogits):
+        return _vectors(values, kind)
     match layout.part:
         case "pooled":
             return _vectors(values, kind)
@@ -200,12 +205,21 @@ def read_row_keys(path: Path) -> list[bytes]:
 
 
 def read_logits(path: Path, layout: Layout) -> Array:
-    """[rows, outputs], float32; [rows, 0] of a store without logits."""
+    """[rows, outputs], float32; [rows, 0] of a store without logits. Not for logits of entries."""
     if not layout.has_logits:
         return np.empty((len(read_keys(path)), 0), np.float32)
     with _readable(path):
         batches = _batches(path, "logits", vector(np.float32, layout.outputs))
         return np.concatenate([np.empty((0, layout.outputs), np.float32), *batches])
+
+
+def read_entry_logits(path: Path, layout: Layout) -> EntryLogits:
+    """The logits of each row's entries, of a store whose layout has ``entries``."""
+    with _readable(path):
+        table = pq.read_table(path, columns=["logits"], page_checksum_verification=True)
+        if not table.schema.field("logits").equals(layout.schema.field("logits")):
+            raise ValueError(f"it holds {table.schema.field('logits')}, not {layout.schema.field('logits')}")
+        return EntryLogits.from_arrow(table["logits"].combine_chunks())
 
 
 def state_batches(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:

@@ -25,7 +25,10 @@ def read_columns(directory: Path, columns: Sequence[str], row_keys: Sequence[byt
 
 
 def read_whole(directory: Path, store: Store, name: str) -> Array:
-    """One column of all rows, [rows, width], in the store's own order."""
+    """One column of all rows, [rows, width], in the store's own order. Raises ValueError for logits of entries, which
+    have no one width."""
+    if name == "logits" and store.layout.entries:
+        raise ValueError(f"{directory}: the store has logits for each entry of a row; a vector for each row is needed")
     if name == "logits":
         return np.concatenate([read_logits(directory / shard.name, store.layout) for shard in store.shards])
     return np.concatenate(

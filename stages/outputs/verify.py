@@ -14,6 +14,7 @@ from stages.outputs.layout import Layout, ShardFile, Store, read_store, scales_n
 from stages.outputs.parquet import (
     SCALED,
     Damaged,
+    read_entry_logits,
     read_logits,
     read_row_keys,
     read_scales,
@@ -98,8 +99,10 @@ def _content_differs(directory: Path, layout: Layout, shard: ShardFile) -> str:
     path = directory / shard.name
     if not pq.read_schema(path).equals(layout.schema):
         return f"the columns of {shard.name} are not those of store.json"
-    if layout.has_logits and not np.isfinite(read_logits(path, layout)).all():
-        return f"logits of {shard.name} are not finite"
+    if layout.has_logits:
+        logits = read_entry_logits(path, layout).values if layout.entries else read_logits(path, layout)
+        if not np.isfinite(logits).all():
+            return f"logits of {shard.name} are not finite"
     for state in layout.states:
         if not all(np.isfinite(values).all() for values in _values(directory, layout, shard, state.column)):
             return f"{state.column} of {shard.name} is not finite"

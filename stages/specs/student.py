@@ -18,8 +18,9 @@ GENERATED_ROWS = "generated.parquet"
 
 # --- distil ---------------------------------------------------------------------------------------
 
-Head = Literal["cls", "mean"]
-"""What a classification head reads of the last layer: the state of the first token, or the mean over all tokens."""
+Head = Literal["cls", "mean", "crf"]
+"""What a classification head reads of the last layer: the state of the first token, or the mean over all tokens; or
+``crf``, for labels of words: the states of all words, whose tags a linear-chain CRF scores together."""
 
 
 class Pretrained(Frozen):

@@ -12,9 +12,22 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TaskKind
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TOKEN_LABELS, TaskKind
 
-Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "matthews",
+    "pearson",
+    "spearman",
+    "entity_f1",
+    "entity_precision",
+    "entity_recall",
+]
+
+TOKEN_METRICS: tuple[Metric, ...] = ("entity_f1", "entity_precision", "entity_recall")
+"""The metrics of a task with labels on words, where none are given."""
 
 TRAIN = "train"
 """Name of the train split in a corpus, whatever its name in the data."""
@@ -26,7 +39,7 @@ CUT_DEV = "validation"
 """Name of the dev split that is split off train for a task without a dev split of its own."""
 
 RESERVED_COLUMNS = frozenset(
-    {"index", "row_key", "label", "input_ids", "token_type_ids", "rank", "distance", "candidate_key"}
+    {"index", "row_key", "label", "input_ids", "token_type_ids", "first_pieces", "rank", "distance", "candidate_key"}
 )
 """Columns of a corpus, or of a candidate table, that are not text."""
 
@@ -40,7 +53,8 @@ class Task(BaseModel):
     then becomes the split ``validation``. The first of ``metrics`` is the headline metric. ``select``, of a built-in
     task, is the one of them whose score selects the best epoch of a training; None for the headline metric. A recipe
     puts it into the specs of trainings (``Train.select_metric``): the task in a recipe, and that of a corpus, which
-    does not depend on how epochs are selected, has None.
+    does not depend on how epochs are selected, has None. ``unit`` is what a label is of: of a row, or of each word of a
+    row, whose single column of text then holds lists of words, and whose column ``label`` lists of tags.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,10 +70,13 @@ class Task(BaseModel):
     train: str = TRAIN
     dev: tuple[str, ...] = ("validation",)
     test: tuple[str, ...] = ()
+    unit: Literal["row", "word"] = "row"
 
     @property
     def kind(self) -> TaskKind:
         """What the outputs of a model of this task mean."""
+        if self.unit == "word":
+            return TOKEN_LABELS
         return REGRESSION if self.labels is None else CLASSIFICATION
 
     @property
@@ -83,8 +100,11 @@ class Task(BaseModel):
         return self.text if self.image is None else (self.image,)
 
     def document(self) -> dict[str, Any]:
-        """The fields as JSON, as they are written beside rows and models; those of images only for a task on images."""
-        return self.model_dump(mode="json", exclude={"image", "channels"} if self.image is None else None)
+        """The fields as JSON, as they are written beside rows and models: those of images only for a task on images,
+        and ``unit`` only where labels are of words, so that files of other tasks are as they were before there were
+        such tasks."""
+        images = {"image", "channels"} if self.image is None else set()
+        return self.model_dump(mode="json", exclude=images | ({"unit"} if self.unit == "row" else set()))
 
     @property
     def primary(self) -> Metric:
@@ -118,6 +138,14 @@ class Task(BaseModel):
             raise ValueError("text: a row is text, in one column or two, or an image, in one; give text or image")
         if self.image is not None and self.labels is None:
             raise ValueError("labels: missing, and needed: images are classified")
+        return self
+
+    @model_validator(mode="after")
+    def _words_have_tags(self) -> "Task":
+        if self.unit == "word" and self.labels is None:
+            raise ValueError("labels: missing, and needed: the tags, such as O, B-PER, I-PER")
+        if self.unit == "word" and len(self.text) != 1:
+            raise ValueError(f"text: {', '.join(self.text)}, but labels of words need one column, of lists of words")
         return self
 
     @model_validator(mode="after")
@@ -229,7 +257,18 @@ MINIMAX = _named(
 REVIEWS = Task(name="reviews", text=SENTENCE, labels=POLARITY, test=("test",))
 """The task of the project's generator of reviews (``stages/corpus/demo/reviews.py``)."""
 
-BUILT_IN: Mapping[str, Task] = MappingProxyType({**GLUE, **MINIMAX, REVIEWS.name: REVIEWS})
+# Tjong Kim Sang and De Meulder 2003, in IOB2. The order of the tags is that of most models of this data set.
+CONLL = Task(
+    name="conll2003",
+    text=("tokens",),
+    label="tags",
+    labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"),
+    metrics=TOKEN_METRICS,
+    test=("test",),
+    unit="word",
+)
+
+BUILT_IN: Mapping[str, Task] = MappingProxyType({**GLUE, **MINIMAX, REVIEWS.name: REVIEWS, CONLL.name: CONLL})
 
 # The main branch of TREC holds a loading script, which is never run; its Parquet branch holds the same rows.
 HUB: Mapping[str, HubSet] = MappingProxyType(

@@ -27,6 +27,12 @@ class Pieces:
     words: int
 
     @property
+    def places(self) -> tuple[int, ...]:
+        """The place of the first piece of each word, -1 for a word that has none."""
+        found = dict(zip(self.kept, self.first, strict=True))
+        return tuple(found.get(word, -1) for word in range(self.words))
+
+    @property
     def lost(self) -> int:
         """The number of words without a prediction."""
         return self.words - len(self.kept)

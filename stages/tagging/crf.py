@@ -11,7 +11,7 @@ Shapes: B rows, T words of the longest row, C tags. ``mask_BT`` is true for a ro
 has at least one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,10 @@ from stages.tagging.tags import may_begin, may_follow
 
 FORBIDDEN = -1e4
 """The score of a transition that is not allowed. A finite one keeps gradients finite, and its exponential is 0."""
+
+
+Reduce = Callable[[Tensor, int], Tensor]
+"""What reduces scores over a dimension: the logarithm of the sum of their exponentials, or their maximum."""
 
 
 class Chain(NamedTuple):
@@ -87,18 +91,34 @@ def log_marginals(emissions_BTC: Tensor, mask_BT: Tensor, chain: Chain) -> Tenso
 
     By forward and backward scores: alpha_t[c] sums over the beginnings that end in c at word t, beta_t[c] over all
     continuations, and p(y_t = c | x) = exp(alpha_t[c] + beta_t[c]) / Z(x)."""
+    joint_BTC = _both_ways(emissions_BTC, mask_BT, chain, _log_sum)
+    return joint_BTC - joint_BTC.logsumexp(2, keepdim=True)
+
+
+def max_marginals(emissions_BTC: Tensor, mask_BT: Tensor, chain: Chain) -> Tensor:
+    """[B, T, C]: the logarithm of max p(y | x) over the sequences y with y_t = c. At each word, the tag with the
+    largest is that of the most probable sequence, which ``viterbi`` finds. Values beyond a row are those of its last
+    word.
+
+    As ``log_marginals``, with the greatest in the place of the sum."""
+    joint_BTC = _both_ways(emissions_BTC, mask_BT, chain, Tensor.amax)
+    return joint_BTC - log_partition(emissions_BTC, mask_BT, chain)[:, None, None]
+
+
+def _both_ways(emissions_BTC: Tensor, mask_BT: Tensor, chain: Chain, over: Reduce) -> Tensor:
+    """[B, T, C]: alpha_t[c] + beta_t[c], where alpha reduces the scores of the beginnings that end in c at word t, and
+    beta those of all continuations, by ``over``."""
     emissions_BTC, transition_CC, start_C, end_C = _in_float32(emissions_BTC, mask_BT, chain)
-    alphas = _forward(emissions_BTC, mask_BT, transition_CC, start_C)
+    alphas = _forward(emissions_BTC, mask_BT, transition_CC, start_C, over)
     beta_BC = end_C.expand_as(alphas[-1])
     betas = [beta_BC]
     for t in range(emissions_BTC.shape[1] - 1, 0, -1):
         after_BC = beta_BC + emissions_BTC[:, t]
         # [B, C, C]: from the tag at word t - 1 to that at word t.
-        stepped_BC = (transition_CC + after_BC[:, None, :]).logsumexp(2)
+        stepped_BC = over(transition_CC + after_BC[:, None, :], 2)
         beta_BC = torch.where(mask_BT[:, t, None], stepped_BC, beta_BC)
         betas.append(beta_BC)
-    joint_BTC = torch.stack(alphas, 1) + torch.stack(betas[::-1], 1)
-    return joint_BTC - joint_BTC.logsumexp(2, keepdim=True)
+    return torch.stack(alphas, 1) + torch.stack(betas[::-1], 1)
 
 
 @torch.no_grad()
@@ -122,12 +142,18 @@ def viterbi(emissions_BTC: Tensor, mask_BT: Tensor, chain: Chain) -> Tensor:
     return torch.cat(found[::-1], 1)
 
 
-def _forward(emissions_BTC: Tensor, mask_BT: Tensor, transition_CC: Tensor, start_C: Tensor) -> list[Tensor]:
-    """The forward scores [B, C] of each word; beyond a row, those of its last word."""
+def _log_sum(scores: Tensor, dimension: int) -> Tensor:
+    return scores.logsumexp(dimension)
+
+
+def _forward(
+    emissions_BTC: Tensor, mask_BT: Tensor, transition_CC: Tensor, start_C: Tensor, over: Reduce = _log_sum
+) -> list[Tensor]:
+    """The forward scores [B, C] of each word, reduced by ``over``; beyond a row, those of its last word."""
     alpha_BC = start_C + emissions_BTC[:, 0]
     alphas = [alpha_BC]
     for t in range(1, emissions_BTC.shape[1]):
-        stepped_BC = (alpha_BC[:, :, None] + transition_CC).logsumexp(1) + emissions_BTC[:, t]
+        stepped_BC = over(alpha_BC[:, :, None] + transition_CC, 1) + emissions_BTC[:, t]
         alpha_BC = torch.where(mask_BT[:, t, None], stepped_BC, alpha_BC)
         alphas.append(alpha_BC)
     return alphas

@@ -7,13 +7,8 @@ loss 0. Logits beyond a row must be finite, and are not read otherwise.
 
 from torch import Tensor
 
-from stages.specs.axes.losses import soft_cross_entropy, squared_error
+from stages.specs.axes.losses import soft_cross_entropy, squared_error, word_mean
 from stages.tagging.crf import Chain, log_marginals
-
-
-def word_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """[B]: the mean over the words of each row; 0 for a row without words."""
-    return values_BT.masked_fill(~mask_BT, 0).sum(1) / mask_BT.sum(1).clamp_min(1)
 
 
 def word_cross_entropy(logits_BTC: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def open_calibration(job: CalibrationJob, worker: Worker) -> Callable[[str], Cal
     import torch
 
     from stages.corpus.rowset import read_rowset
-    from stages.models.loading import load
+    from stages.models.by_task import load
     from stages.models.predict import finite_or_raise, predict
 
     torch.set_num_threads(worker.threads)
@@ -70,10 +70,10 @@ def open_calibration(job: CalibrationJob, worker: Worker) -> Callable[[str], Cal
 
     def calibrate_on(split: str) -> Calibration:
         rows = read_rowset(job.corpus, split)
-        logits = predict(model, rows, task.outputs, worker.device, precision=job.spec.compute)
-        finite_or_raise(logits, rows.row_keys, f"the teacher's logits on {split}")
+        logits = predict(model, rows, task.outputs, worker.device, precision=job.spec.compute, decided=False)
+        finite_or_raise(logits, rows.label_keys, f"the teacher's logits on {split}")
         worker.advance(len(rows))
-        labelled = rows.labelled
+        labelled = rows.labelled_places
         ordered = logits if order is None else logits[:, list(order)]
         return fit_temperature(ordered[labelled], rows.labels.numpy()[labelled])
 

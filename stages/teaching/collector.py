@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 from stages.corpus.batches import Rows
 from stages.models.predict import finite_or_raise
+from stages.outputs.entry_logits import EntryLogits
 from stages.outputs.layout import ITEM_TYPES, Layout
 from stages.outputs.parquet import SCALED
 
 Array = npt.NDArray[Any]
-Outputs = tuple[Array, Mapping[str, Sequence[Array] | Array]]
-"""Of a batch: the logits [B, outputs] (0 outputs for a store without them), or the rows' lengths [B]; and for each
-column of states one array a row."""
+Outputs = tuple[Array | Sequence[Array], Mapping[str, Sequence[Array] | Array]]
+"""Of a batch: the logits [B, outputs] (0 outputs for a store without them; of entries, an array [W, outputs] a row), or
+the rows' lengths [B]; and for each column of states one array a row."""
 
 REMEDY = "check the model's weights, or set store.on_bad_rows: quarantine to leave such rows out"
 
@@ -28,7 +29,9 @@ class OutputCollector:
         self.layout = layout
         self.dtype = state_type(layout)
         pooled = layout.part == "pooled"
-        self.heads: Array = np.empty((rows, layout.outputs), np.float32) if pooled else np.empty(rows, np.int32)
+        self.heads: Any = np.empty((rows, layout.outputs), np.float32) if pooled else np.empty(rows, np.int32)
+        if layout.entries:
+            self.heads = [np.empty((0, layout.outputs), np.float32)] * rows
         self.states: dict[str, Any] = {
             state.column: np.empty((rows, state.width), self.dtype) if pooled else [np.empty(0)] * rows
             for state in layout.states
@@ -37,7 +40,11 @@ class OutputCollector:
     def add(self, places: Rows, outputs: Outputs) -> None:
         """Keep the outputs for the rows at ``places`` of the shard."""
         heads, states = outputs
-        self.heads[places] = heads
+        if self.layout.entries:
+            for place, row in zip(places, heads, strict=True):
+                self.heads[place] = row
+        else:
+            self.heads[places] = heads
         with np.errstate(over="ignore"):  # ``finished`` refuses what overflows
             for column, values in states.items():
                 if self.layout.part == "pooled":
@@ -55,6 +62,8 @@ class OutputCollector:
         """Enter what was saved of ``values_of`` a row, by column, each as an array of one dimension."""
         if self._has_heads:
             self.heads[place] = values["heads"] if self.layout.part == "pooled" else values["heads"][0]
+        if self.layout.entries:
+            self.heads[place] = values["heads"].reshape(-1, self.layout.outputs)
         for column, rows in self.states.items():
             flat = values[column]
             rows[place] = flat.reshape(-1, self.layout.width_of(column)) if self.layout.part == "tokens" else flat
@@ -75,14 +84,27 @@ class OutputCollector:
                 found.setdefault(place, []).append(f"{column}: {kind}")
         return {place: "; ".join(several) for place, several in sorted(found.items())}
 
-    def finished(self, keys: Sequence[bytes], places: Rows | None = None) -> tuple[Array, dict[str, Array]]:
-        """Logits [rows, outputs] or lengths [rows], and each column of states as ``write_shard`` takes it: [rows,
-        width], or all positions one after the other. ``places`` are the rows of the shard that are wanted (default:
-        all), and ``keys`` their keys. Raises ValueError, naming a row, for values that are not finite."""
-        heads = self.heads if places is None else self.heads[places]
+    def finished(
+        self, keys: Sequence[bytes], places: Rows | None = None
+    ) -> tuple[Array | EntryLogits, dict[str, Array]]:
+        """Logits [rows, outputs], or those of entries, or lengths [rows], and each column of states as ``write_shard``
+        takes it: [rows, width], or all positions one after the other. ``places`` are the rows of the shard that are
+        wanted (default: all), and ``keys`` their keys. Raises ValueError, naming a row, for values that are not
+        finite."""
+        return self._logits(keys, places), {
+            column: self._column(column, rows, keys, places) for column, rows in self.states.items()
+        }
+
+    def _logits(self, keys: Sequence[bytes], places: Rows | None) -> Array | EntryLogits:
+        """The logits, or lengths, of these rows, as ``finished`` returns them."""
+        if self.layout.entries:
+            chosen = self.heads if places is None else [self.heads[place] for place in places.tolist()]
+            finite_or_raise(_sums(chosen), keys, "the teacher's logits", REMEDY)
+            return EntryLogits.of(chosen)
+        heads: Array = self.heads if places is None else self.heads[places]
         if self.layout.has_logits:
             finite_or_raise(heads, keys, "the teacher's logits", REMEDY)
-        return heads, {column: self._column(column, rows, keys, places) for column, rows in self.states.items()}
+        return heads
 
     def _column(self, column: str, rows: Any, keys: Sequence[bytes], places: Rows | None) -> Array:
         what = f"the teacher's {column} in {self.layout.precision} (store.precision)"

@@ -65,7 +65,9 @@ def sizes_of_rows(layout: Layout, meta: Meta, row_lengths: Rows) -> Rows:
     kept."""
 
     def size(length: int) -> int:
-        extent = Extent(len(layout.layers), layout.width, layout.outputs, layout.heads, length)
+        # A row has at most as many entries as tokens, but for those that were cut off with their tokens.
+        outputs = layout.outputs * (length if layout.entries else 1)
+        extent = Extent(len(layout.layers), layout.width, outputs, layout.heads, length)
         return extent.row_bytes(layout.part, layout.precision, layout.pooling)
 
     by_length = np.array([size(length) for length in range(meta.max_length + 1)], np.int64)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.resources import On, Worker
+from stages.outputs.entry_logits import EntryLogits
 from stages.outputs.layout import read_store
 from stages.outputs.parquet import read_keys
 from stages.outputs.quantization import dequantise
@@ -90,10 +91,15 @@ def open_sampler(job: TeachJob, worker: Worker) -> Callable[[Sampled], list[Diff
         scales, values = stored[2] or {}, dict(stored[1])
         found = {name: dequantise(codes, scales[name]) if scales else codes for name, codes in values.items()}
         if job.layout.has_logits:
-            states, found = {"logits": heads, **states}, {"logits": stored[0], **found}
+            states, found = {"logits": _vectors(heads), **states}, {"logits": _vectors(stored[0]), **found}
         return _compared(states, found, sample.row_keys)
 
     return compare
+
+
+def _vectors(logits: np.ndarray | EntryLogits) -> np.ndarray:
+    """Logits as a matrix, a row for each row of the store or for each entry."""
+    return logits.values if isinstance(logits, EntryLogits) else logits
 
 
 def _compared(
@@ -103,7 +109,7 @@ def _compared(
     for column, values in computed.items():
         largest = np.abs(values.astype(np.float32) - stored[column].astype(np.float32)).reshape(len(values), -1).max(1)
         worst = int(largest.argmax())
-        # Where positions are kept, ``worst`` counts positions; the row of one is not reported.
+        # Where positions or entries are kept, ``worst`` counts these; the row of one is not reported.
         key = row_keys[worst] if len(values) == len(row_keys) else b""
         found.append(Difference(column, float(largest[worst]), float(np.abs(values).max()), key))
     return found

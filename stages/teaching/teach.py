@@ -106,7 +106,8 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
     pooling = spec.pooling if spec.part == "pooled" else ""
     outputs = meta.task.outputs if spec.logits else 0
     widths = tuple(shape.widths[layer] for layer in layers) if shape.widths else ()
-    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision, widths)
+    entries = meta.task.kind.has_entries and spec.logits and spec.part == "pooled"
+    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision, widths, entries)
 
 
 def checksums(files: Sequence[ShardFile]) -> dict[str, str]:

@@ -24,10 +24,12 @@ from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
+from stages.models.by_task import load
 from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pass_cost, pooled_state
-from stages.models.loading import load, load_encoder
+from stages.models.loading import load_encoder
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory
+from stages.outputs.entry_logits import EntryLogits
 from stages.outputs.layout import Layout, ShardFile, shard_name
 from stages.outputs.parquet import Damaged, write_shard
 from stages.outputs.quantization import Scales
@@ -170,7 +172,7 @@ class TeacherWorker:
         self,
         shard: Shard,
         keys: Sequence[bytes],
-        heads: npt.NDArray[Any],
+        heads: npt.NDArray[Any] | EntryLogits,
         states: Mapping[str, npt.NDArray[Any]],
         scales: Mapping[str, Scales] | None = None,
     ) -> ShardFile:
@@ -258,13 +260,16 @@ class TeacherWorker:
                 none = np.empty((len(batch.rows), 0), np.float32)
                 states_alone = pooled(encoder_states(self.model, batch.inputs), batch.inputs["attention_mask"], layout)
                 return lambda: (none, states_alone())
-            logits, hidden, mask = forward(self.model, batch.inputs, hidden=bool(layout.layers))
+            logits, hidden, mask, *_ = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
                 states = positions(hidden, batch, layout)
                 return lambda: (lengths, states)
             order = self.job.spec.label_order
-            heads = copied_to_host((logits if order is None else logits[:, list(order)]).float())
+            heads = copied_to_host((logits if order is None else logits[..., list(order)]).float())
             coming = pooled(hidden, mask, layout)
+            if layout.entries:
+                counts = self.rows.entry_counts(batch.rows).tolist()
+                return lambda: ([row[:count] for row, count in zip(heads(), counts, strict=True)], coming())
             return lambda: (heads(), coming())
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int32]:

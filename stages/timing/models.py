@@ -20,12 +20,13 @@ from stages.checksum import file_sha256
 from stages.corpus.batches import Rows, epoch_batches, parts, sorted_batches
 from stages.corpus.reader import TOKENIZER, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
+from stages.models.by_task import build
 from stages.models.cutting import cut_layers
 from stages.models.forward import forward, pass_cost, pooled_state
-from stages.models.loading import build, load, quieten, random_model
+from stages.models.loading import load, quieten, random_model
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast
-from stages.specs.student import Bilstm, Cut, Fresh, Start, Train
+from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Start, Train
 from stages.specs.tasks import TRAIN, Task
 from stages.timing.job import Figures, ModelFigures, ModelTiming
 from stages.training.optimizer import optimizer_of
@@ -57,9 +58,11 @@ def opened(directory: Path, starts: Sequence[Start], task: Task) -> PreTrainedMo
     quieten()
     torch.manual_seed(0)
     head = next((start.head for start in reversed(starts) if start.head), None)
-    model: PreTrainedModel | None = None
+    model: PreTrainedModel | None = build(Pretrained(head=head), directory, task) if task.kind.has_entries else None
     for start in starts:
         match start:
+            case Fresh() if task.kind.has_entries:
+                model = build(start, directory, task)
             case Fresh(changes=changes):
                 model = random_model(directory, dict(changes), task, head)
             case Cut(layers=layers):
@@ -80,7 +83,7 @@ def _training(
     """Seconds of the first step, which allocates memory, and for each row of a step after it."""
     model.train()
     optimizer = optimizer_of(model, settings)
-    objective: nn.Module = nn.MSELoss() if task.regression else nn.CrossEntropyLoss()
+    kind = task.kind
     wrapped: Callable[..., object] = torch.compile(model, dynamic=True) if settings.compile else model
     assert isinstance(wrapped, nn.Module)
 
@@ -88,9 +91,9 @@ def _training(
         for start, end in parts(len(chosen), settings.micro_batch or len(chosen)):
             batch = rows.batch(chosen[start:end], worker.device)
             with autocast(worker.device, settings.precision):
-                logits = forward(wrapped, batch.inputs).logits
-            scores = logits.float().squeeze(-1) if task.regression else logits.float()
-            objective(scores, batch.labels).backward()
+                found = forward(wrapped, batch.inputs)
+            values = kind.loss(found.logits.float(), batch.labels)
+            kind.row_values(values, found.entries).mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

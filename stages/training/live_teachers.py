@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from stages.models.by_task import load
 from stages.models.cutting import reorder_outputs
 from stages.models.forward import forward
-from stages.models.loading import load
 from stages.models.predict import autocast
 from stages.specs.input_names import LIVE, one_or_in_order
 from stages.specs.schedule import OutputRequest
@@ -56,9 +56,9 @@ class LiveTeachers:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         model = self.models[number]
         with autocast(self.device, self.precision):
-            logits, states, _ = forward(model, inputs(model), hidden=hidden)
-        logits_BC = logits.float()
-        return (logits_BC / self.temperatures[number] if self.temperatures else logits_BC), states
+            found = forward(model, inputs(model), hidden=hidden)
+        logits_BC = found.logits.float()
+        return (logits_BC / self.temperatures[number] if self.temperatures else logits_BC), found.states
 
 
 def open_live_teachers(spec: DistilSpec, inputs: Mapping[str, Path], device: str) -> LiveTeachers | None:

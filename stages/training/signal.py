@@ -1,8 +1,8 @@
 """The teachers' outputs for the rows of a batch, read from their stores or computed by a live model.
 
-Outputs are tensors by name: ``logits`` [B, C], and for example ``hidden_03`` [B, H], the pooled state of layer 3
-(layer 0 is the embeddings), ``tokens_03`` [B, T, H], its states at every token, or ``scores_03`` [B, heads, T, T], its
-attention scores; those of tokens are 0 at padding.
+Outputs are tensors by name: ``logits`` [B, C] ([B, W, C] where rows have entries with outputs of their own), and for
+example ``hidden_03`` [B, H], the pooled state of layer 3 (layer 0 is the embeddings), ``tokens_03`` [B, T, H], its
+states at every token, or ``scores_03`` [B, heads, T, T], its attention scores; those of tokens are 0 at padding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -114,7 +114,10 @@ class LiveSignal:
 
     def __call__(self, batch: Batch, request: OutputRequest) -> Mapping[str, Tensor]:
         with torch.inference_mode():
-            logits, hidden, mask = forward(self.model, batch.inputs, hidden=bool(request.layers))
-            outputs = {state_name(layer): pooled_state(hidden[layer], mask, self.pooling) for layer in request.layers}
+            found = forward(self.model, batch.inputs, hidden=bool(request.layers))
+            outputs = {
+                state_name(layer): pooled_state(found.states[layer], found.mask, self.pooling)
+                for layer in request.layers
+            }
         # Tensors from inference mode cannot take part in a loss; clones made outside of it can.
-        return {name: values.float().clone() for name, values in {"logits": logits, **outputs}.items()}
+        return {name: values.float().clone() for name, values in {"logits": found.logits, **outputs}.items()}

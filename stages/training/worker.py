@@ -22,11 +22,12 @@ from stages.deployment.description import write_description
 from stages.device_turn import TURN
 from stages.evaluation.predictions import last_predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
+from stages.models.by_task import build
 from stages.models.forward import count_parameters
-from stages.models.heads import is_own_class
+from stages.models.heads import CRF_HEAD_NAME, is_own_class
 from stages.models.heads.mean_head import head_of_model
 from stages.models.heads.states import last_state_variances
-from stages.models.loading import build, check_finite_weights
+from stages.models.loading import check_finite_weights
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.outputs.layer_variance import DEAD
@@ -129,7 +130,7 @@ def head_warnings(model: PreTrainedModel, spec: DistilSpec, rows: Rowset, worker
     """A warning, in one line, if a student that is cut out of another model has a head that reads states of the last
     layer which hardly vary between rows; else []. A whole pretrained model is left out: its last layer was trained to
     be read. Only the first worker measures it."""
-    head = head_of_model(model)
+    head = None if rows.offsets is not None else head_of_model(model)
     if head is None or not isinstance(spec.start, Cut) or worker.rank > 0 or len(rows) < 2:
         return []
     nn.Module.to(model, worker.device)
@@ -281,7 +282,8 @@ def save_student(
         **rates,
     }
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
-    own_class = is_own_class(model.config.model_type, head_of_model(model))
+    head = CRF_HEAD_NAME if hasattr(model, CRF_HEAD_NAME) else head_of_model(model)
+    own_class = is_own_class(model.config.model_type, head)
     lineage = read_lineage(job.out)
     card = CardOfStudent(
         meta.task, count_parameters(model), meta.max_length, best, lineage, own_class, base_of(job, lineage)

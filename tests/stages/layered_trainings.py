@@ -40,7 +40,7 @@ def states_of(model: nn.Module, setup: TrainingSetup, pooling: str) -> dict[str,
     model.eval()
     batch = setup.train.batch(np.arange(len(setup.train)), "cpu")
     with torch.no_grad():
-        logits, hidden, _ = forward(model, batch.inputs, hidden=True)
+        logits, hidden, *_ = forward(model, batch.inputs, hidden=True)
         pooled = [pooled_state(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
     return {"logits": logits.numpy(), **{state_name(layer): values for layer, values in enumerate(pooled)}}
 

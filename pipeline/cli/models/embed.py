@@ -12,6 +12,7 @@ from stages.atomic import replacing
 from stages.deployment.description import ModelDescription
 from stages.deployment.embeddings import check_embeddings_file, embed_file
 from stages.deployment.rows import count_rows
+from stages.models.heads import has_token_labels
 from stages.models.sentences import is_sentence_encoder
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -19,7 +20,12 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 def check_is_classifier(model: FoundModel, command: str) -> None:
-    """Raise RequestError for a sentence encoder, for which there is no such ``command``."""
+    """Raise RequestError for a sentence encoder, and for a model that labels words, for which there is no such
+    ``command``."""
+    if has_token_labels(model.directory):
+        raise RequestError(
+            f"MODEL: {model.name} labels words, for which there is no {command}; its model card says how it is loaded"
+        )
     if is_sentence_encoder(model.directory):
         raise RequestError(
             f"MODEL: {model.name} is a sentence encoder, for which there is no {command}; "

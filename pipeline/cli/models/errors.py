@@ -163,15 +163,16 @@ def _evaluated(record: Record, storage: Storage) -> tuple[Record | None, Record,
 
 
 def print_confusion(report: ClassReport, split: str, console: Console) -> None:
-    """Print the confusion matrix with the scores of each class; above ``WIDEST`` classes, the scores alone."""
+    """Print the confusion matrix with the scores of each class; above ``WIDEST`` classes, and for entities, the scores
+    alone."""
     labels = [one.label for one in report.classes]
-    shown = labels if len(labels) <= WIDEST else []
+    shown = labels if len(labels) <= WIDEST and report.confusion else []
     title = f"{split}: rows by label, and by predicted label (in columns)" if shown else f"{split}: classes"
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("label", overflow="fold")
     for head in (*shown, "rows", "precision", "recall", "F1"):
         table.add_column(Text(head), justify="right", overflow="fold")
-    for one, counts in zip(report.classes, report.confusion, strict=True):
+    for one, counts in zip(report.classes, report.confusion or [()] * len(labels), strict=True):
         cells = [f"{count:,}" for count in counts] if shown else []
         scores = (f"{one.precision:.1f}", f"{one.recall:.1f}", f"{one.f1:.1f}")
         table.add_row(*map(Text, (one.label, *cells, f"{one.rows:,}", *scores)))

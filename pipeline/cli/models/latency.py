@@ -20,6 +20,7 @@ from pipeline.cli.request import terminal
 from pipeline.errors import RequestError, refused
 from pipeline.graph.nodes import artifact_key
 from stages.deployment.description import exported_from
+from stages.models.heads import has_token_labels
 
 if TYPE_CHECKING:
     from stages.deployment.latency import Latency
@@ -70,6 +71,9 @@ def lineup(models: Sequence[FoundModel], storage: str | None = None) -> list[Fou
 
 def measured(models: Sequence[FoundModel], batches: Sequence[int], threads: int) -> "list[Latency]":
     """The latency of each model for each batch size on the CPU with so many threads. Raises RequestError."""
+    for model in models:
+        if has_token_labels(model.directory):
+            raise RequestError(f"MODEL: {model.name} labels words, for which there is no latency; give other models")
     known = next((model for model in models if model.stored is not None), models[0])
     task = known.description()
     described = [task if model.name == TEACHER else model.description() for model in models]

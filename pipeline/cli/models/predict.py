@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.models.embed import check_embeddings_out, embed_rows
+from pipeline.cli.models.embed import check_embeddings_out, check_is_classifier, embed_rows
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.report import check_folder_of
 from pipeline.errors import RequestError, first_line, refused
@@ -33,6 +33,7 @@ def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path |
         target = check_embeddings_out(out)
         embed_rows(model, file, described(model, file, text), target, progress_bar)
         return 0
+    check_is_classifier(model, "predict")
     if out is not None:
         check_folder_of(out)
         with refused("--out"):

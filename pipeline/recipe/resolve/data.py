@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, failed_check, split_field, unknown
 from pipeline.recipe.schema.file import Data, HubTask, TaskBlock
-from stages.specs.tasks import BUILT_IN, REVIEWS, TRAIN, Metric, Task, hub_set
+from stages.specs.tasks import BUILT_IN, REVIEWS, TOKEN_METRICS, TRAIN, Metric, Task, hub_set
+from stages.tagging.tags import check_tag_set
 
 
 def task_of(block: TaskBlock) -> Task:
@@ -18,6 +19,8 @@ def task_of(block: TaskBlock) -> Task:
     splits = _splits_of(block)
     own = _describing_keys(block)
     if not own and block.name in BUILT_IN:
+        if block.kind == "tokens" and BUILT_IN[block.name].unit != "word":
+            raise PlacedError(("kind",), "tokens", f"but the words of {block.name} have no labels; leave it out")
         return BUILT_IN[block.name].model_copy(update={**splits, "select": None})
     if not own and block.files is None and block.hub is None:
         raise unknown(("name",), block.name, "built-in task", list(BUILT_IN))
@@ -94,6 +97,8 @@ def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
         raise PlacedError(
             ("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair, or image"
         )
+    if block.kind == "tokens":
+        _check_tags(block)
     scored = block.regression or block.kind == "embedding"
     if (block.labels is None) != scored:
         raise PlacedError((), ABSENT, f"{block.name} needs exactly one of labels and regression: true")
@@ -106,17 +111,33 @@ def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
     if block.image is not None:
         columns = {"image": block.image, "channels": block.channels or 3}
     keys = {"name": block.name, **columns, "label": block.label, "labels": block.labels, "metrics": metrics}
+    unit = {"unit": "word"} if block.kind == "tokens" else {}
     try:
-        return Task.model_validate({**keys, **splits})
+        return Task.model_validate({**keys, **splits, **unit})
     except ValidationError as error:
         found = failed_check(error)
         place = ("metric",) if found.place == ("metrics",) else found.place
         raise PlacedError(place, ABSENT, found.problem) from error
 
 
+def _check_tags(block: TaskBlock) -> None:
+    """Raise PlacedError for a task with labels on words that has no tag set."""
+    if block.regression:
+        raise PlacedError(("regression",), True, "but of the kind tokens each word has a label; leave it out")
+    if block.labels is None:
+        raise PlacedError(("labels",), ABSENT, "missing, and needed: the tags, such as [O, B-PER, I-PER]")
+    try:
+        check_tag_set(block.labels)
+    except ValueError as error:
+        place, problem = split_field(str(error))
+        raise PlacedError(place or ("labels",), ABSENT, problem) from error
+
+
 def _default_metrics(block: TaskBlock, scored: bool) -> tuple[Metric, ...]:
     if block.kind == "embedding":
         return ("pearson", "spearman")
+    if block.kind == "tokens":
+        return TOKEN_METRICS
     return ("pearson",) if scored else ("accuracy",)
 
 

@@ -65,7 +65,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     generators += [model.generator for model in models.values() if isinstance(model, ModelNode)]
     return TaskRecipe(
         task=task,
-        kind=block.kind,
+        kind="embedding" if block.kind == "embedding" else None,
         files=block.files,
         hub=hub,
         data=data,
@@ -90,6 +90,9 @@ def _check_labels(teacher: TeacherSettings, task: Task) -> None:
         return
     if teacher.finetune is not None:
         raise PlacedError(place, ABSENT, "is for a model that is fine-tuned already; leave out labels or finetune")
+    if task.kind.has_entries:
+        problem = f"cannot be given for {task.name}, whose tags are known by the names in the model's config.json"
+        raise PlacedError(place, ABSENT, f"{problem}; rename them there (id2label)")
     if task.labels is None:
         raise PlacedError(place, ABSENT, f"{task.name} is a regression and has no labels; leave it out")
     if sorted(labels) != sorted(task.labels):

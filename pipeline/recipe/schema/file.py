@@ -127,14 +127,15 @@ class HubTask(Block):
 class TaskBlock(Block):
     """A task. With only `name`, or `name`, `kind` and one of `files` and `hub`, it is the built-in one of that name;
     else it is a task of your own, which needs `text` and exactly one of `labels`, `regression: true` and `kind:
-    embedding`; or `image` and `labels`."""
+    embedding`; or `image` and `labels`. `kind: tokens` needs `labels`, too."""
 
     short = "name"
     name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
-    kind: Literal["embedding"] | None = key(
+    kind: Literal["embedding", "tokens"] | None = key(
         "`embedding`: teacher and students are [sentence encoders](#sentence-embeddings). Students follow the "
         "teacher's embeddings of the bank's texts, without labels. The rows of the task are pairs with a number as "
-        "label; of dev and test the cosines of their embeddings are compared with it. Default: labels are learned.",
+        "label; of dev and test the cosines of their embeddings are compared with it. `tokens`: each word of "
+        "a sentence has a label, as [entities](#labels-on-words) have. Default: rows have labels.",
         "embedding",
         None,
     )
@@ -154,7 +155,9 @@ class TaskBlock(Block):
     )
     config: Text | None = key("The configuration of the data set, where `hub` is its name alone.", "plain_text", None)
     text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2), ONE_OR_MANY] | None = key(
-        "The column of text, or the two columns of a pair.", ["question", "answer"], None
+        "The column of text, or the two columns of a pair. Of the kind `tokens`, the column of lists of words.",
+        ["question", "answer"],
+        None,
     )
     image: Text | None = key(
         "The column of [images](#images) in Parquet files, in the place of `text`. Folders of images by class, and the "
@@ -165,18 +168,20 @@ class TaskBlock(Block):
     channels: Literal[1, 3] | None = key(
         "The channels of an image: 3, red, green and blue; or 1, grey. Default: 3; for `fashion_mnist` 1.", 1, None
     )
-    label: Text = key("The column of labels.", "grade", "label")
+    label: Text = key("The column of labels; of the kind `tokens`, of lists of tags.", "grade", "label")
     labels: Annotated[tuple[Word, ...], Field(min_length=2), AfterValidator(distinct)] | None = key(
         "The names of the labels, in the order of their numbers; the first is 0. `no` and `yes` need no quotes. A "
         "boolean is read as one of these two words (`false` as `no`, `true` as `yes`), so quote 'true' and 'false' if "
-        "they are the labels. A whole number is read as its digits.",
+        "they are the labels. A whole number is read as its digits. Of the kind `tokens` the tags: `O`, and `B-` and "
+        "`I-` of each type of entity.",
         ["no", "yes"],
         None,
     )
     regression: Flag = key("The label is a number; the task has no classes.", True, False)
     metric: Annotated[tuple[Metric, ...], ONE_OR_MANY, Field(min_length=1), AfterValidator(distinct)] | None = key(
         "One metric, or a list. The first leads the report, and selects the best epoch unless `select` names another. "
-        "Default: `accuracy`, or `pearson` for a regression; of the kind `embedding` `pearson` and `spearman`.",
+        "Default: `accuracy`, or `pearson` for a regression; of the kind `embedding` `pearson` and `spearman`, of "
+        "`tokens` `entity_f1`, `entity_precision` and `entity_recall`.",
         ["f1", "accuracy"],
         None,
     )
@@ -218,8 +223,9 @@ class TeacherSettings(Block):
     head: Head | None = key(
         "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
         "mean over all tokens (`mean`), which suits models that were trained with mean pooling, as most sentence "
-        "encoders are. Without `finetune` it must be the head that the model has. Default: the head that the model "
-        "has, `cls` for an encoder without one.",
+        "encoders are. Of tasks of the kind `tokens`: `crf`, a linear-chain CRF over the words; without it, each word "
+        "is labelled by itself. Without `finetune` it must be the head that the model has. Default: the head that the "
+        "model has, `cls` for an encoder without one.",
         "mean",
         None,
     )

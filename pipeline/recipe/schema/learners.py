@@ -278,7 +278,9 @@ class StartBlock(Block):
     head: Head | None = key(
         "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
         "mean over all tokens (`mean`). Default: as the teacher's for a `cut`, else as that of the model or "
-        "configuration that the student starts from, which is `cls` for an encoder without a head.",
+        "configuration that the student starts from, which is `cls` for an encoder without a head. Of tasks of the "
+        "kind `tokens`: `crf`, a linear-chain CRF over the words. Default there: as the teacher's for a `cut`, else "
+        "none.",
         "mean",
         None,
     )

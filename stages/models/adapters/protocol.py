@@ -1,6 +1,6 @@
 """What a training and a teacher's dump know of a model. An adapter gives it for the models of one kind of input."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -9,11 +9,19 @@ from torch import Tensor, nn
 class ForwardOutputs(NamedTuple):
     """A model's outputs for B rows: the ``logits`` [B, C]; the ``states`` [B, T, H] of the embeddings and of each
     layer, where they were requested (else ()), whose T and H may differ from layer to layer; and the ``mask`` [B, T] of
-    the positions that count, None where all do."""
+    the positions that count, None where all do.
+
+    Where rows have entries with outputs of their own, the logits are [B, W, C], W entries of the longest row, and
+    ``entries`` [B, W] marks those that losses count. ``label_loss`` is the model's own loss [B] of labels [B, W], for a
+    model whose loss is no sum over its logits; else None. ``decided`` gives logits whose largest are the predictions,
+    for a model that does not predict what is most probable by ``logits``; else None."""
 
     logits: Tensor
     states: tuple[Tensor, ...]
     mask: Tensor | None
+    entries: Tensor | None = None
+    label_loss: Callable[[Tensor], Tensor] | None = None
+    decided: Callable[[], Tensor] | None = None
 
 
 class Adapter(Protocol):

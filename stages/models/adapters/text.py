@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from stages.corpus.word_rows import FIRST_PIECES
 from stages.models.adapters.protocol import ForwardOutputs
 from stages.models.embeddings.inputs import embedded_inputs
 from stages.models.embeddings.words import unwrapped
+from stages.models.tagging.outputs import word_outputs
 
 TOKENS_PER_PASS = {"cpu": 1024, "cuda": 65536}
 """Padded tokens of one forward pass, by kind of device; on a CPU, for each thread. The activations of more tokens do
@@ -17,7 +19,8 @@ class TextAdapter:
     """Classifiers of transformers, and of this project, on ``input_ids`` or ``inputs_embeds``."""
 
     def outputs(self, model: nn.Module, inputs: Mapping[str, Tensor], hidden: bool) -> ForwardOutputs:
-        """See ``Adapter.outputs``. ``states`` are [B, T, H], and the mask is that of the inputs.
+        """See ``Adapter.outputs``. ``states`` are [B, T, H], and the mask is that of the inputs. With ``first_pieces``
+        [B, W], the logits are those of words (``stages.models.tagging.outputs``).
 
         ``inputs`` has tokens, ``input_ids`` [B, T], or the word embeddings of tokens, ``inputs_embeds`` [B, T, E],
         which ``stages.models.embeddings.words`` makes; the outputs for ``embed(model, input_ids)`` are those for
@@ -27,9 +30,12 @@ class TextAdapter:
         Raises ValueError for embeddings where the architecture does not take them.
         """
         result = model(**text_arguments(model, inputs), output_hidden_states=hidden)
-        return ForwardOutputs(
-            result.logits, tuple(result.hidden_states) if hidden else (), inputs.get("attention_mask")
-        )
+        states, mask = tuple(result.hidden_states) if hidden else (), inputs.get("attention_mask")
+        if FIRST_PIECES in inputs:
+            return word_outputs(unwrapped(model), result.logits, inputs[FIRST_PIECES])._replace(
+                states=states, mask=mask
+            )
+        return ForwardOutputs(result.logits, states, mask)
 
     def widths(self, model: nn.Module) -> tuple[int, ...]:
         """The hidden size, for each layer. A model without states of layers, such as a BiLSTM, has one all the same."""

@@ -2,6 +2,8 @@
 head, and the states that a head reads."""
 
 from stages.models.heads.kinds import (
+    CRF_HEAD,
+    CRF_HEAD_NAME,
     ENCODER_TYPE,
     HEAD_FIELD,
     MEAN_HEAD,
@@ -11,6 +13,7 @@ from stages.models.heads.kinds import (
     changed_head,
     check_head,
     encoder_config,
+    has_token_labels,
     head_of,
     is_own_class,
     loads_with,
@@ -18,6 +21,8 @@ from stages.models.heads.kinds import (
 )
 
 __all__ = [
+    "CRF_HEAD",
+    "CRF_HEAD_NAME",
     "ENCODER_TYPE",
     "HEAD_FIELD",
     "MEAN_HEAD",
@@ -27,6 +32,7 @@ __all__ = [
     "changed_head",
     "check_head",
     "encoder_config",
+    "has_token_labels",
     "head_of",
     "is_own_class",
     "loads_with",

@@ -19,6 +19,12 @@ from stages.specs.student import Head
 MEAN_HEAD = "stillhouse-mean-head"
 """The ``model_type`` in the ``config.json`` of an encoder with a mean head."""
 
+CRF_HEAD = "stillhouse-crf"
+"""The ``model_type`` in the ``config.json`` of a token classifier with a CRF."""
+
+CRF_HEAD_NAME: Head = "crf"
+"""The head of such a model in recipes."""
+
 MEAN_HEAD_VARIANT = "mean_head"
 """The variant, as transformers calls it, under which such an encoder's weights are saved: in
 ``model.mean_head.safetensors``. The ``Auto`` classes of transformers refuse the ``model_type``; a concrete class, such
@@ -26,6 +32,10 @@ as ``BertForSequenceClassification``, does not read that field, and raises OSErr
 
 ENCODER_TYPE = "encoder_type"
 """The field of such a ``config.json`` that holds the encoder's own ``model_type``."""
+
+SEQUENCE_CLASSIFIER = "AutoModelForSequenceClassification"
+TOKEN_CLASSIFIER = "AutoModelForTokenClassification"
+"""The classes of transformers that load models which label rows, and models which label words."""
 
 HEAD_FIELD = "stillhouse_head"
 """The field that ``encoder_config`` adds to the configuration of an encoder with a mean head."""
@@ -42,16 +52,15 @@ POOLING_VALUES: Mapping[str, Mapping[Head, str]] = {
 
 def encoder_config(document: Mapping[str, object]) -> Mapping[str, object]:
     """The content of a ``config.json`` as that of its encoder: with the encoder's own ``model_type``, and with
-    ``HEAD_FIELD`` where the file describes a mean head. Raises ValueError if such a file names no encoder."""
-    if document.get("model_type") != MEAN_HEAD:
+    ``HEAD_FIELD`` where the file describes a mean head or a CRF. Raises ValueError if such a file names no encoder."""
+    kind = document.get("model_type")
+    if kind not in (MEAN_HEAD, CRF_HEAD):
         return document
     encoder = document.get(ENCODER_TYPE)
     if not isinstance(encoder, str):
-        raise ValueError(
-            f"config.json has model_type: {MEAN_HEAD}, but no {ENCODER_TYPE}; give the file that was saved"
-        )
+        raise ValueError(f"config.json has model_type: {kind}, but no {ENCODER_TYPE}; give the file that was saved")
     rest = {name: value for name, value in document.items() if name != ENCODER_TYPE}
-    return {**rest, "model_type": encoder, HEAD_FIELD: "mean"}
+    return {**rest, "model_type": encoder, HEAD_FIELD: "mean" if kind == MEAN_HEAD else CRF_HEAD_NAME}
 
 
 def head_of(config: Mapping[str, object]) -> Head | None:
@@ -60,17 +69,27 @@ def head_of(config: Mapping[str, object]) -> Head | None:
     model_type = config.get("model_type")
     if config.get(HEAD_FIELD) == "mean":
         return "mean"
+    if config.get(HEAD_FIELD) == CRF_HEAD_NAME:
+        return CRF_HEAD_NAME
     if model_type in POOLING_VALUES:
         values, pooling = POOLING_VALUES[str(model_type)], with_defaults(config).get(POOLING_FIELD)
         return next((head for head, value in values.items() if value == pooling), None)
     return "cls" if model_type in READS_FIRST_TOKEN else None
 
 
+def has_token_labels(directory: Path) -> bool:
+    """Whether the ``config.json`` in a directory names a model that labels tokens, as transformers' token classifiers
+    do."""
+    document = json.loads((directory / "config.json").read_text("utf-8"))
+    architectures = document.get("architectures") if isinstance(document, dict) else None
+    return isinstance(architectures, list) and any("ForTokenClassification" in str(name) for name in architectures)
+
+
 def check_head(model_type: str, head: Head) -> None:
     """Raise ValueError if a model of this architecture cannot have the head that a recipe asks for, and for one that is
     in none of the tables of this module and of ``stages.models.architectures``, such as one that a newer transformers
     has: what its head reads, and whether it has states to average, is not known here."""
-    if model_type in POOLING_VALUES:
+    if model_type in POOLING_VALUES or head == CRF_HEAD_NAME:
         return
     if head == "cls" and model_type not in READS_FIRST_TOKEN:
         raise ValueError(
@@ -92,17 +111,18 @@ def changed_head(wanted: Head | None, given: Head | None) -> Head | None:
 
 def is_own_class(model_type: str, head: Head | None) -> bool:
     """Whether a model of this architecture with this head is of a class of this project, which transformers does not
-    load: a mean head, a BiLSTM, or a network for images."""
-    return model_type == BILSTM or model_type in NETWORK_TYPES or (head == "mean" and model_type not in POOLING_VALUES)
+    load: a mean head, a CRF, a BiLSTM, or a network for images."""
+    own = model_type == BILSTM or model_type in NETWORK_TYPES or head == CRF_HEAD_NAME
+    return own or (head == "mean" and model_type not in POOLING_VALUES)
 
 
-def loads_with(model_type: str, head: Head | None) -> str:
-    """The function that loads a saved model of this architecture with this head."""
+def loads_with(model_type: str, head: Head | None, words: bool = False) -> str:
+    """The function that loads a saved model of this architecture with this head. ``words``: it labels words."""
     if is_own_class(model_type, head):
         return "stillhouse.load_model"
     if model_type in CLASSIFIES_IMAGES:
         return "transformers.AutoModelForImageClassification.from_pretrained"
-    return "transformers.AutoModelForSequenceClassification.from_pretrained"
+    return f"transformers.{TOKEN_CLASSIFIER if words else SEQUENCE_CLASSIFIER}.from_pretrained"
 
 
 def trained_with_mean_pooling(directory: Path) -> bool:

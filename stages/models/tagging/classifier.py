@@ -14,6 +14,7 @@ from transformers import (
 
 from stages.models.bilstm import BILSTM
 from stages.models.cutting import cut_layers
+from stages.models.heads import has_token_labels
 from stages.models.loading import check_finite_weights, quieten, read_config, read_weights
 from stages.models.shape import config_of
 from stages.weights_errors import weights_that_load
@@ -34,7 +35,7 @@ def build_token_classifier(
     """
     quieten()
     check_architecture(directory)
-    names = tuple(saved_labels(directory)) if has_token_head(directory) else None
+    names = tuple(saved_labels(directory)) if has_token_labels(directory) else None
     order = None if names is None or set(names) != set(labels) else [names.index(label) for label in labels]
     model, random = _load(directory, labels)
     if order is None:
@@ -57,7 +58,7 @@ def load_token_classifier(directory: Path) -> PreTrainedModel:
     the directory holds none, or one that lacks weights."""
     quieten()
     check_architecture(directory)
-    if not has_token_head(directory):
+    if not has_token_labels(directory):
         raise ValueError(f"{directory} holds no token classifier; give a directory in which one was saved")
     return build_token_classifier(directory, saved_labels(directory))
 
@@ -71,12 +72,6 @@ def check_architecture(directory: Path) -> None:
             f"{directory}: transformers has no token classifier of the architecture {model_type}; "
             "start from an encoder, such as a BERT"
         )
-
-
-def has_token_head(directory: Path) -> bool:
-    """Whether the ``config.json`` in a directory names a token classifier."""
-    architectures = config_of(directory).get("architectures")
-    return isinstance(architectures, list) and any("ForTokenClassification" in str(name) for name in architectures)
 
 
 def saved_labels(directory: Path) -> tuple[str, ...]:

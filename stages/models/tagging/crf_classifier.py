@@ -15,14 +15,11 @@ import torch
 from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from stages.models.cutting import cut_layers
-from stages.models.heads import ENCODER_TYPE
+from stages.models.heads import CRF_HEAD, ENCODER_TYPE
 from stages.models.loading import quieten
 from stages.models.tagging.classifier import build_token_classifier
 from stages.tagging.crf import LinearChainCrf
 from stages.weights_errors import weights_that_load
-
-CRF_HEAD = "stillhouse-crf"
-"""The ``model_type`` in the ``config.json`` of a token classifier with a CRF."""
 
 CRF_VARIANT = "crf"
 """The variant, as transformers calls it, under which its weights are saved: in ``model.crf.safetensors``."""

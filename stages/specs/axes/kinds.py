@@ -7,7 +7,7 @@ name no kind. Needs the standard library and pydantic only, so that planning can
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stages.specs.axes.losses import cross_entropy, squared_error
+from stages.specs.axes.losses import cross_entropy, squared_error, word_mean
 from stages.specs.axes.terms import SquaredTerm, TeacherTerm
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class TaskKind(ABC):
     """The number type in which labels and predictions are kept."""
     metrics: ClassVar[frozenset[str]]
     """The metrics that fit."""
+    has_entries: ClassVar[bool] = False
+    """Whether a row has several entries, each with a label and with outputs of its own. Logits are then [B, W, C], for
+    W entries of the longest row, and labels [B, W]."""
 
     @abstractmethod
     def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
@@ -37,7 +40,12 @@ class TaskKind(ABC):
 
     @abstractmethod
     def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
-        """[N]: the predicted label of each row, from ``logits`` [N, C]."""
+        """[N]: the predicted label of each row, or entry, from ``logits`` [N, C]."""
+
+    def row_values(self, values: "Tensor", _entries: "Tensor | None") -> "Tensor":
+        """[B]: the values of rows, [B], as they are. A kind with entries makes of values [B, W] one for each row, from
+        those that ``entries`` [B, W] marks."""
+        return values
 
 
 class Classification(TaskKind):
@@ -77,4 +85,32 @@ class Regression(TaskKind):
         return logits[:, 0]
 
 
-CLASSIFICATION, REGRESSION = Classification(), Regression()
+class TokenLabels(TaskKind):
+    """Each word of a row has one of C tags, such as those of entities: cross-entropy of each word, and the tag of the
+    largest logit. The loss of a row is the mean over its words that the model reads."""
+
+    name: ClassVar[str] = "tokens"
+    has_classes: ClassVar[bool] = True
+    label_type: ClassVar[Literal["int64", "float32"]] = "int64"
+    metrics: ClassVar[frozenset[str]] = frozenset({"entity_f1", "entity_precision", "entity_recall", "accuracy"})
+    has_entries: ClassVar[bool] = True
+
+    def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
+        return cross_entropy(logits_NC, labels_N)
+
+    def teacher_term(self, softened: TeacherTerm) -> TeacherTerm:
+        return softened
+
+    def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
+        found: npt.NDArray[np.int64] = logits.argmax(-1)
+        return found
+
+    def row_values(self, values: "Tensor", entries: "Tensor | None") -> "Tensor":
+        """[B]: the mean of [B, W] over the words of each row; values of rows, [B], are left as they are."""
+        if values.ndim == 1:
+            return values
+        assert entries is not None, "an adapter gives the words of a row with their logits"
+        return word_mean(values, entries)
+
+
+CLASSIFICATION, REGRESSION, TOKEN_LABELS = Classification(), Regression(), TokenLabels()

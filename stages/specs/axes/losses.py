@@ -1,6 +1,7 @@
 """The losses on logits and labels: pure functions of tensors that return one value a row.
 
-Shapes: B rows, C classes (1 for a regression).
+Shapes: B rows, C classes (1 for a regression). Where a row has several entries with a label of their own, the last
+dimension is C all the same, and there is one value for each entry.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 def cross_entropy(logits_BC: "Tensor", labels_B: "Tensor") -> "Tensor":
     """[B]: H(y, p) = -log softmax(z)[y]."""
-    return -logits_BC.log_softmax(-1).gather(1, labels_B[:, None]).squeeze(1)
+    return -logits_BC.log_softmax(-1).gather(-1, labels_B[..., None]).squeeze(-1)
 
 
 def smoothed_cross_entropy(logits_BC: "Tensor", labels_B: "Tensor", epsilon: float, smoothing_C: "Tensor") -> "Tensor":
@@ -19,7 +20,7 @@ def smoothed_cross_entropy(logits_BC: "Tensor", labels_B: "Tensor", epsilon: flo
     (``smoothing_C``) over the classes (Szegedy et al. 2016; with u as in Yuan et al. 2020, eq. 2). Its gradient is that
     of (1 - epsilon) CE + epsilon KL(u || p): KD from a teacher whose output is u for every row."""
     logarithms_BC = logits_BC.log_softmax(-1)
-    hard_B = -logarithms_BC.gather(1, labels_B[:, None]).squeeze(1)
+    hard_B = -logarithms_BC.gather(-1, labels_B[..., None]).squeeze(-1)
     return (1 - epsilon) * hard_B - epsilon * (logarithms_BC * smoothing_C).sum(-1)
 
 
@@ -41,6 +42,12 @@ def squared_error(student_BC: "Tensor", target_BC: "Tensor") -> "Tensor":
     return (student_BC - target_BC).square().mean(-1)
 
 
+def word_mean(values_BW: "Tensor", words_BW: "Tensor") -> "Tensor":
+    """[B]: the mean of the values of each row's entries that ``words_BW`` marks, such as the words of a sentence; 0 for
+    a row without any."""
+    return values_BW.masked_fill(~words_BW, 0).sum(1) / words_BW.sum(1).clamp_min(1)
+
+
 def excess_over_margin(distance_B: "Tensor", margin: float) -> "Tensor":
     """[B]: max(0, distance - margin), the hinge of Continuation-KD (Jafari et al. 2022). There the margin is m Phi and
     the distance is summed over classes; here the distance is a mean over classes."""
@@ -52,5 +59,5 @@ def virtual_logits(labels_B: "Tensor", classes: int, correct: float) -> "Tensor"
     for any other class (Yuan et al. 2020, Tf-KD). Divided by a temperature as logits, these give the paper's softened
     p_d; its released code divides the probabilities instead, which makes them almost uniform."""
     wrong = (1 - correct) / (classes - 1)
-    shares_BC = labels_B.float().new_full((len(labels_B), classes), wrong)
-    return shares_BC.scatter(1, labels_B[:, None], correct).log()
+    shares_BC = labels_B.float().new_full((*labels_B.shape, classes), wrong)
+    return shares_BC.scatter(-1, labels_B[..., None], correct).log()

@@ -3,7 +3,9 @@
 A term is an immutable value with a weight. It says what it needs of a teacher, and gives one value a row. Adding an
 objective is adding a term here, or a loss that a term takes, and letting an axis give it.
 
-Shapes: B rows, C classes (1 for a regression).
+Shapes: B rows, C classes (1 for a regression). Where rows have entries with labels of their own, W of them in the
+longest row, logits are [B, W, C], labels [B, W], and a term on them gives a value for each entry; the kind of the task
+makes them one value a row (``TaskKind.row_values``).
 """
 
 from abc import ABC, abstractmethod
@@ -66,7 +68,7 @@ class Term(ABC):
 
     @abstractmethod
     def value(self, rows: Compared, /) -> "Tensor":
-        """[B]: the value of each row, before it is multiplied by ``weight``."""
+        """[B]: the value of each row, or [B, W] of each entry, before it is multiplied by ``weight``."""
 
     @property
     def schedule(self) -> dict[str, float]:
@@ -94,7 +96,7 @@ class SmoothedLabelTerm(Term):
     name: ClassVar[str] = "smoothed"
 
     def value(self, rows: Compared) -> "Tensor":
-        classes = rows.logits.shape[1]
+        classes = rows.logits.shape[-1]
         smoothing_C = _on_device(self.distribution or (1.0 / classes,) * classes, rows.logits.device)
         return smoothed_cross_entropy(rows.logits, rows.labels, self.epsilon, smoothing_C)
 
@@ -123,7 +125,7 @@ class SoftTerm(TeacherTerm):
 
     def distance(self, student_BC: "Tensor", teacher_BC: "Tensor") -> "Tensor":
         distance_B = soft_cross_entropy(student_BC, teacher_BC, self.temperature)
-        return distance_B / student_BC.shape[1] if self.reduction == "mean" else distance_B
+        return distance_B / student_BC.shape[-1] if self.reduction == "mean" else distance_B
 
     @property
     def schedule(self) -> dict[str, float]:
@@ -168,7 +170,7 @@ class VirtualTerm(Term):
     name: ClassVar[str] = "soft"
 
     def value(self, rows: Compared) -> "Tensor":
-        teacher_BC = virtual_logits(rows.labels, rows.logits.shape[1], self.correct)
+        teacher_BC = virtual_logits(rows.labels, rows.logits.shape[-1], self.correct)
         return self.by.distance(rows.logits, teacher_BC)
 
     @property

@@ -1,6 +1,6 @@
 """The parts of a training whose weights change, the student and its layer matcher, and the loss of a batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
@@ -17,7 +17,7 @@ from stages.models.forward import forward, pooled_state, recorded_scores, widths
 from stages.models.predict import autocast
 from stages.specs.axes.kinds import TaskKind
 from stages.specs.axes.structures import LayerStructure
-from stages.specs.axes.terms import LayerTerm, Terms, layer_term, weighted_sum
+from stages.specs.axes.terms import LayerTerm, Term, Terms, layer_term, weighted_sum
 from stages.specs.layers import EveryToken
 from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
@@ -45,7 +45,9 @@ class BatchLoss(NamedTuple):
 class ComparedRows:
     """What the terms compare (``terms.Compared``) for the rows of a batch: the student's ``logits`` [B, C] in float32,
     the ``states`` of its matched layers and its attention ``scores`` (as in ``MatchedRows``), the ``labels``, the
-    ``mask`` [B, T] of positions (None: all count), and the ``outputs`` of the teachers by name."""
+    ``mask`` [B, T] of positions (None: all count), and the ``outputs`` of the teachers by name. ``entries`` and
+    ``own_loss`` are the ``entries`` and the ``label_loss`` of the student's ``ForwardOutputs``; with entries, logits
+    are [B, W, C] and labels [B, W]."""
 
     logits: Tensor
     labels: Tensor
@@ -56,11 +58,17 @@ class ComparedRows:
     workers: Workers
     mask: Tensor | None
     scores: Mapping[int, Tensor] = field(default_factory=dict)
+    entries: Tensor | None = None
+    own_loss: Callable[[Tensor], Tensor] | None = None
 
     @property
     def label_loss(self) -> Tensor:
-        """[B]: the task's own loss of each row."""
-        return self.kind.loss(self.logits, self.labels)
+        """[B]: the task's own loss of each row, or the model's where it has one; [B, W] of each entry."""
+        return self.kind.loss(self.logits, self.labels) if self.own_loss is None else self.own_loss(self.labels)
+
+    def row_values(self, term: Term) -> Tensor:
+        """[B]: the value of a term for each row."""
+        return self.kind.row_values(term.value(self), self.entries)
 
     @property
     def teacher_logits(self) -> Tensor:
@@ -145,26 +153,35 @@ class TrainedParts:
         ):
             outputs = forward(self.wrapped, batch.inputs, hidden=layers is not None)
         compared = self._compared(outputs, scores, batch, rows, plan)
-        values = [term.value(compared) for term in plan.terms]
+        values = [compared.row_values(term) for term in plan.terms]
         by_name = {term.name: value_B for term, value_B in zip(plan.terms, values, strict=True)}
         attention = compared.attention_weights(layers) if layers is not None else None
         loss = weighted_sum(plan.terms, values)
         if not self.setup.spec.method.training.trains_logits(plan.position.phase):
             # Every parameter has a gradient, which data parallelism waits for; those of the head have 0.
-            loss = loss + 0.0 * compared.logits.sum(-1)
+            loss = loss + 0.0 * compared.logits.flatten(1).sum(-1)
         return BatchLoss(loss, by_name, compared.logits, attention)
 
     def other_loss(self, batch: Batch, terms: Terms, teacher_BC: Tensor, name: str) -> BatchLoss:
         """The loss of these rows by ``terms``, none of which needs layers, as a single term called ``name``.
         ``teacher_BC`` are the teachers' logits for them."""
         with autocast(self.worker.device, self.setup.spec.train.precision):
-            logits, _, mask = forward(self.wrapped, batch.inputs)
+            found = forward(self.wrapped, batch.inputs)
         workers = Workers()
         outputs = {"logits": teacher_BC}
         compared = ComparedRows(
-            logits.float(), batch.labels, self.setup.task.kind, outputs, self.matcher, {}, workers, mask
+            found.logits.float(),
+            batch.labels,
+            self.setup.task.kind,
+            outputs,
+            self.matcher,
+            {},
+            workers,
+            found.mask,
+            entries=found.entries,
+            own_loss=found.label_loss,
         )
-        loss_B = weighted_sum(terms, [term.value(compared) for term in terms])
+        loss_B = weighted_sum(terms, [compared.row_values(term) for term in terms])
         return BatchLoss(loss_B, {name: loss_B}, compared.logits)
 
     def term_values(self, batch: Batch, rows: int, plan: EpochPlan) -> list[Tensor]:
@@ -173,7 +190,7 @@ class TrainedParts:
         with self._recorded(True) as scores:
             outputs = forward(self.model, batch.inputs, hidden=True)
         compared = self._compared(outputs, scores, batch, rows, plan)
-        return [term.value(compared) for term in plan.terms]
+        return [compared.row_values(term) for term in plan.terms]
 
     def _recorded(self, matched: bool) -> AbstractContextManager[Sequence[Tensor]]:
         """A context for a forward pass: the attention scores of each of the student's layers, if they are needed where
@@ -202,6 +219,8 @@ class TrainedParts:
             workers,
             found.mask,
             dict(enumerate(scores, 1)),
+            found.entries,
+            found.label_loss,
         )
 
     def _states(self, found: ForwardOutputs) -> States:

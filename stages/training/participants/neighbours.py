@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
+from stages.models.adapters.protocol import ForwardOutputs
 from stages.models.forward import forward
 from stages.models.predict import autocast
 from stages.specs.axes.data import Minimax, Neighbours, WithCandidates
@@ -239,10 +240,15 @@ class Candidates(Participant):
         """[B]: the weighted divergence of each candidate, plan.candidates * share * d(T(x'), S(x')). The sum over a
         row's candidates is the weight times their mean divergence."""
         with autocast(self.device, self.precision):
-            logits = forward(model, candidates.batch.inputs).logits
-        outputs = self.pool.signal(candidates.batch, logits_only(plan.request))
-        distance = divergence(plan).distance(logits.float(), outputs["logits"])
+            found = forward(model, candidates.batch.inputs)
+        distance = self.distance(found, candidates.batch, plan)
         return plan.candidates * candidates.share * distance
+
+    def distance(self, found: ForwardOutputs, batch: Batch, plan: EpochPlan) -> Tensor:
+        """[B]: the divergence between the student's outputs for candidates and the teachers' for them."""
+        outputs = self.pool.signal(batch, logits_only(plan.request))
+        values = divergence(plan).distance(found.logits.float(), outputs["logits"])
+        return self.parts.setup.task.kind.row_values(values, found.entries)
 
     def _divergences(
         self,
@@ -254,15 +260,13 @@ class Candidates(Participant):
         """[number]: the divergence between student and teachers at each place of ``batches``, 0 at places that no batch
         has. The model is left in the mode it was in."""
         found = np.zeros(number, np.float32)
-        training, term = model.training, divergence(plan)
+        training = model.training
         model.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
             for places, host_batch in batches:
                 batch = host_batch.to(self.device)
-                logits = forward(model, batch.inputs).logits
-                outputs = self.pool.signal(batch, logits_only(plan.request))
-                distance = term.distance(logits.float(), outputs["logits"])
-                found[places] = distance.cpu().numpy()
+                outputs = forward(model, batch.inputs)
+                found[places] = self.distance(outputs, batch, plan).cpu().numpy()
         model.train(training)
         return found
 

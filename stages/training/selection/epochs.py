@@ -39,7 +39,7 @@ def selection_scores(task: Task, metric: Metric, logits: Logits, rows: Rowset) -
     """The scores of ``logits`` [rows, outputs] against the labels of ``rows``, of which at least one is labelled.
     ``metric``, one of the task's, is the one that selects."""
     metrics = scores(task, logits, rows)
-    labelled = rows.labelled
+    labelled = rows.labelled_places
     loss = selection_loss(task, logits[labelled], rows.labels.numpy()[labelled])
     return SelectionScores(metrics, metrics[metric], loss)
 

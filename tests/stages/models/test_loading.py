@@ -273,8 +273,8 @@ def test_a_finished_model_without_its_head_is_refused(saved: Path, tmp_path: Pat
 def test_the_states_are_the_embeddings_and_those_after_each_layer(saved: Path, name: str) -> None:
     model = load(saved / name).eval()
     with torch.no_grad():
-        logits, states, _ = forward(model, {**INPUTS, "labels": torch.zeros(3)}, hidden=True)
-        alone, none, _ = forward(model, INPUTS)
+        logits, states, *_ = forward(model, {**INPUTS, "labels": torch.zeros(3)}, hidden=True)
+        alone, none, *_ = forward(model, INPUTS)
     assert [state.shape for state in states] == [(3, 12, 8)] * 5
     assert torch.equal(logits, alone) and none == ()
 

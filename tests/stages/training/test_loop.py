@@ -67,7 +67,7 @@ def by_hand(model: nn.Module, setup: TrainingSetup, teacher: Tensor | None) -> l
                 for group in optimizer.param_groups:
                     group["lr"] = train.learning_rate * rate
                 batch = setup.train.batch(rows, "cpu")
-                logits, _, _ = forward(model, batch.inputs)
+                logits, *_ = forward(model, batch.inputs)
                 outputs = None if teacher is None else teacher[torch.from_numpy(rows)]
                 scale = (epoch + 1) / length if phase == 0 else None
                 loss = by_hand_loss(logits, batch.labels, outputs, setup, scale)

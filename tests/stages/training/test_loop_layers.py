@@ -74,7 +74,7 @@ def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> flo
     steps, total = len(batches), 0.0
     for step, chosen in enumerate(batches):
         batch = setup.train.batch(chosen, "cpu")
-        logits, hidden, _ = forward(model, batch.inputs, hidden=True)
+        logits, hidden, *_ = forward(model, batch.inputs, hidden=True)
         here = {name: values[torch.from_numpy(chosen)] for name, values in outputs.items()}
         hard = functional.cross_entropy(logits, batch.labels)
         soft = functional.kl_div(
@@ -193,7 +193,7 @@ def test_the_history_has_the_means_of_the_largest_and_of_all_weights_of_attentio
     setup = layered(ATTEND, CLASSES, tmp_path / "checkpoint.pt", epochs=1, learning_rate=1e-12)
     model, batch = small_bert(CLASSES).eval(), setup.train.batch(np.arange(26), "cpu")
     with torch.no_grad():
-        _, hidden, _ = forward(model, batch.inputs, hidden=True)
+        _, hidden, *_ = forward(model, batch.inputs, hidden=True)
     columns, expected, weights = layer_columns(setup), [], []
     for layer, group in enumerate(ATTEND.groups, 1):
         assert not isinstance(group, str)

@@ -256,7 +256,7 @@ class GeneratorAdversary(Participant):
         is the size of the global batch."""
         inputs, contrast = self._inputs_with_choices(batch, places), self.contrast
         with autocast(self.device, self.train.precision):
-            student, states, mask = forward(self.parts.model, inputs(self.parts.model), hidden=contrast is not None)
+            student, states, mask, *_ = forward(self.parts.model, inputs(self.parts.model), hidden=contrast is not None)
         if contrast is None:
             teacher_BC = self.teachers.logits(inputs, plan.request)
             return generator_objective(distance_of(plan), student.float(), teacher_BC, self.settings)

@@ -71,7 +71,7 @@ def by_hand(setup: TrainingSetup, task: Task, labels: str, scale: float = 1.0) -
         assert isinstance(setup.signal, StoredSignal)
         (source,) = setup.signal.logits
         stored = {name: torch.from_numpy(source.gather(name, rows)) for name in ("logits", "hidden_02", "hidden_03")}
-        logits, hidden, _ = forward(model, batch.inputs, hidden=True)
+        logits, hidden, *_ = forward(model, batch.inputs, hidden=True)
         own = [pooled_state(states, batch.inputs["attention_mask"], "mean") for states in hidden]
         layers = (own[1] - stored["hidden_02"]).square().mean(1) + (own[2] - stored["hidden_03"]).square().mean(1)
         term = {
@@ -197,7 +197,7 @@ def test_layers_that_equal_the_teachers_stop_the_training_in_one_line(tmp_path: 
     model = small_bert(CLASSES).eval()
     batch = setup.train.batch(np.arange(26), "cpu")
     with torch.no_grad():
-        _, hidden, _ = forward(model, batch.inputs, hidden=True)
+        _, hidden, *_ = forward(model, batch.inputs, hidden=True)
     own = pooled_state(hidden[1], batch.inputs["attention_mask"], "mean").numpy()
     with pytest.raises(ValueError, match=r"structure\.weight: auto, but .* match other layers, or") as error:
         trained(with_states(setup, own))
