@@ -305,6 +305,35 @@ encoder. `stillhouse predict MODEL FILE --out embeddings.parquet` writes the emb
 `stillhouse latency` compares it with its teacher. [embedding-small.yaml](../recipes/embedding-small.yaml) is for two
 cores.
 
+## Images
+
+A task with `image` in the place of `text` has images as rows, all of one size. Its files are Parquet files with encoded
+images in that column (bytes, or the struct of the library datasets); a folder with a folder of images for each class;
+or CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST as they are distributed, whose folder is given for `train` and for
+`test`. `labels` are their names in the order of their numbers. Planning decodes every image, and refuses broken, empty and
+transparent ones, several sizes, and labels that are not the task's. Rows are known by their decoded pixels, so the same
+image in another file has the same key. Pixels are normalised by the statistics of train, or as the model that is given
+says in its `preprocessor_config.json`.
+
+Crops and flips make inputs that no store has seen. So each image of train has a fixed number of views
+([`data.views`](#dataviews)): view 0 is the image as it is, epoch e is trained on view e modulo their number, and the
+teacher runs over all of them once. Students without a teacher have the same views. dev and test are read as they are.
+
+Teachers, students and further models are [networks](#studentnetwork) by name, or directories with a classifier of
+images that `transformers.AutoModelForImageClassification` loads (ViT, DeiT, ConvNeXt and others) and that reads images
+of this size. The states of a layer that methods match are the mean over positions of its maps; the stem of a network is
+layer 0, and each stage of a ResNet, or block of a plain CNN, a layer. Methods that need tokens are refused. Saved
+networks load with `stillhouse.load_model(DIRECTORY)`; `predict`, `export` and `latency` read texts only.
+
+```yaml
+task: {name: pets, image: image, labels: [cat, dog], files: {train: pets/train, test: pets/test}}
+data: {views: {count: 4}}
+teacher: {network: resnet-20, finetune: {epochs: 30}}
+student: {network: resnet-8}
+method: [no-kd, vanilla-kd]
+train: {optimizer: sgd, schedule: steps, learning_rate: 0.1, batch_size: 128, warmup: 0, max_grad_norm: 100}
+```
+
 ## How layers are numbered
 
 Wherever a recipe, a store, a table or a message names a layer, 1 is the first layer of the encoder and 0 its

@@ -52,6 +52,10 @@ def run_probe(resolved: ResolvedRequest, run: PlannedRun, measured: Measurements
     from pipeline.cli.run_plan import open_place
     from pipeline.plan.probe import probe
 
+    for task in resolved.recipe.tasks:
+        if task.task.image is not None:
+            raise RequestError(f"--probe: measures trainings on texts, and {task.task.name} has images; leave it out")
+
     recorded = estimate(run.plan, resolved.storage, hardware(), resolved.recipe.resources)
     resolved.storage.check()
     with temporary_folder("probe") as folder:

@@ -15,8 +15,14 @@ from stages.specs.student import Network
 from stages.specs.tasks import Task
 
 
+def image_model(rows: TaskRows, network: Network | None, name: str, where: str) -> Model:
+    """The ``network``, or else the model in the directory ``name``, which field ``where`` gives, for the images of
+    ``rows``. Raises RequestError."""
+    return _ImageModels(rows.context, rows.recipe.task, rows).given(network, name, where)
+
+
 @dataclass(frozen=True)
-class ImageModels:
+class _ImageModels:
     """The models that read the images of one task."""
 
     context: GraphContext
@@ -24,8 +30,7 @@ class ImageModels:
     rows: TaskRows
 
     def given(self, network: Network | None, name: str, where: str) -> Model:
-        """The ``network``, or else the model in the directory ``name``, which field ``where`` gives. Raises
-        RequestError."""
+        """See ``image_model``."""
         if network is None:
             return self.context.image_model(name, where, lambda source: self._loaded(source, name))
         channels, height, width = self.rows.image_shape()

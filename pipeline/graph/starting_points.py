@@ -8,7 +8,7 @@ from pipeline.graph.artifact_sizes import outputs_of_row
 from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, started_bytes
 from pipeline.graph.external.inputs import data_input
 from pipeline.graph.external.model_configs import check_classifier, check_cut
-from pipeline.graph.image_models import ImageModels
+from pipeline.graph.image_models import image_model
 from pipeline.graph.nodes import (
     MODEL,
     NO_INPUT,
@@ -59,11 +59,6 @@ class StartingPoints:
     @property
     def rows(self) -> TaskRows:
         return TaskRows(self.context, self.recipe)
-
-    @property
-    def images(self) -> ImageModels:
-        """The models of a task on images."""
-        return ImageModels(self.context, self.recipe.task, self.rows)
 
     # --- the corpus ---
 
@@ -127,7 +122,7 @@ class StartingPoints:
         """The teacher's model as the recipe gives it, before any fine-tuning. Raises RequestError."""
         name = self.recipe.teacher.model
         if self.recipe.task.image is not None:
-            return self.images.given(self.recipe.teacher.network, name, "teacher.model")
+            return image_model(self.rows, self.recipe.teacher.network, name, "teacher.model")
         base = self.context.classifier(name, "teacher.model")
         self._check_length(base, f"the teacher {name}")
         head = self.recipe.teacher.head
@@ -144,8 +139,7 @@ class StartingPoints:
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         start: Start = Pretrained(head=changed_head(self.recipe.teacher.head, base.kind.head))
-        if self.recipe.teacher.network is not None:
-            start = self.recipe.teacher.network
+        start = self.recipe.teacher.network or start
         return self.trained(name, "finetune", base, DistilSpec(start=start, train=finetune))
 
     def base(self, student: Student) -> Model:
@@ -170,7 +164,7 @@ class StartingPoints:
         """As ``base``, for a student that does not start from a masked language model. ``where`` names it in
         messages."""
         if self.recipe.task.image is not None:
-            return self.images.given(student.network, student.model or "", f"{where}: model")
+            return image_model(self.rows, student.network, student.model or "", f"{where}: model")
         if student.cut is not None:
             return self.teacher_base() if student.cut.of == BASE else self.teacher()
         if student.bilstm is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from cluster.resources import Resources
 from pipeline.graph.fingerprint import Json, canonical, plain, sha256
-from pipeline.graph.nodes import Edge, ExternalInput, Node
+from pipeline.graph.nodes import NO_INPUT, Edge, ExternalInput, Node
 from pipeline.plan.estimate import MACHINE
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
@@ -90,7 +90,7 @@ def origin(given: Edge | ExternalInput) -> ModelOrigin:
 def trained_origin(node: Node) -> ModelOrigin:
     """The origin of the model that a training makes. A masked language model has the shape of its encoder."""
     assert isinstance(node.spec, DistilSpec | PretrainSpec)
-    before = origin(node.inputs["start"])
+    before = origin(node.inputs.get("start", NO_INPUT))
     if isinstance(node.spec.start, Pretrained):
         return before
     return ModelOrigin(before.model, (*before.starts, node.spec.start))

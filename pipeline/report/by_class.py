@@ -13,7 +13,7 @@ from pipeline.graph.nodes import Edge, Node
 from pipeline.recipe import TEACHER
 from pipeline.report.rows import Results, splits_of, task_of
 from pipeline.storage import Storage
-from stages.corpus.reader import read_split
+from stages.corpus.reader import read_meta, read_row_table, read_split
 from stages.evaluation.by_class import ClassReport, TeacherAgreement, class_report, teacher_agreement
 from stages.evaluation.predictions import StoredPredictions, predictions_path, read_predictions
 from stages.specs.tasks import Task
@@ -104,8 +104,11 @@ def predictions_of(evaluation: Record, split: str, storage: Storage) -> StoredPr
 
 
 def texts_of(corpus: Record, split: str, storage: Storage) -> Texts:
-    """The texts of the rows of a split, by their index. Raises RequestError for a corpus that is damaged."""
+    """The texts of the rows of a split, by their index; the number of an image in their place. Raises RequestError for
+    a corpus that is damaged."""
     folder = fetch_artifact(storage, corpus)
     with refused("corpus"):
+        if read_meta(folder).task.image is not None:
+            return {index: (f"image {index}",) for index in read_row_table(folder, split).index.tolist()}
         rows = read_split(folder, split)
         return dict(zip(rows.index.tolist(), rows.texts(), strict=True))

@@ -44,6 +44,22 @@ logits = model(**inputs).logits[:, first]
 {answer}
 """
 
+LOAD_IMAGES = """\
+```python
+import stillhouse
+import torch
+from transformers import AutoImageProcessor
+
+directory = "."  # where this file is
+processor = AutoImageProcessor.from_pretrained(directory)  # for images of the size that it names
+model = stillhouse.load_model(directory)
+size = processor.size
+images = [torch.zeros(model.config.num_channels, size["height"], size["width"], dtype=torch.uint8)]
+logits = model(**processor(images, input_data_format="channels_first", return_tensors="pt")).logits
+{answer}
+```
+"""
+
 LABEL_ROWS = """\
 
 rows = {rows}
@@ -89,7 +105,7 @@ def model_card(spec: DistilSpec, card: CardOfStudent) -> str:
         f"A student of {card.parameters:,} parameters for the task {task.name}, made by Stillhouse.",
         *method_lines(title),
         *(f"It was made of the model {name}." for name in (card.base.name,) if name),
-        f"Input: {', '.join(task.text)}, cut at {card.max_length} tokens. Output: {outputs_of(task)}.",
+        f"Input: {inputs_of(task, card.max_length)}. Output: {outputs_of(task)}.",
         f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
         "",
         "## Use",
@@ -114,6 +130,13 @@ def method_lines(name: str) -> list[str]:
     return [f"Method: {found['method']}; student: {found['student']}; seed: {found['seed']}."] if found else []
 
 
+def inputs_of(task: Task, max_length: int) -> str:
+    """What a model reads, in a phrase."""
+    if task.image is not None:
+        return f"images of {task.channels} channels, normalised as preprocessor_config.json says"
+    return f"{', '.join(task.text)}, cut at {max_length} tokens"
+
+
 def outputs_of(task: Task) -> str:
     """The outputs of a model in a phrase: the numbers and names of its labels."""
     return ", ".join(f"{i} {name}" for i, name in enumerate(task.labels)) if task.labels else "a number (regression)"
@@ -128,6 +151,8 @@ def usage(own_class: bool, task: Task, max_length: int) -> str:
     if task.labels is not None:
         answer = "print([model.config.id2label[label] for label in logits.argmax(-1).tolist()])"
     more = LABEL_ROWS.format(rows=[list(SENTENCES)] * len(task.text), max_length=max_length, answer=answer)
+    if task.image is not None:
+        return LOAD_IMAGES.format(answer=answer)
     if own_class:
         return LOAD_WITH_STILLHOUSE.format(more=more)
     return LOAD_WITH_TRANSFORMERS.format(auto=SEQUENCE_CLASSIFIER, more=more)

@@ -12,16 +12,20 @@ from stages.atomic import replacing
 from stages.deployment.description import ModelDescription
 from stages.deployment.embeddings import check_embeddings_file, embed_file
 from stages.deployment.rows import count_rows
+from stages.images.networks import NETWORK_TYPES
+from stages.models.architectures import CLASSIFIES_IMAGES
 from stages.models.heads import has_token_labels
 from stages.models.sentences import is_sentence_encoder
+from stages.models.shape import config_of
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """A bar for a number of rows: a context whose value is called with the number of rows done."""
 
 
 def check_is_classifier(model: FoundModel, command: str) -> None:
-    """Raise RequestError for a sentence encoder, and for a model that labels words, for which there is no such
-    ``command``."""
+    """Raise RequestError for a sentence encoder, and for a model of images or of labels on words, for which there is no
+    such ``command``."""
+    check_reads_texts(model)
     if has_token_labels(model.directory):
         raise RequestError(
             f"MODEL: {model.name} labels words, for which there is no {command}; its model card says how it is loaded"
@@ -30,6 +34,17 @@ def check_is_classifier(model: FoundModel, command: str) -> None:
         raise RequestError(
             f"MODEL: {model.name} is a sentence encoder, for which there is no {command}; "
             f'sentence_transformers.SentenceTransformer("{model.directory}") loads it as it is'
+        )
+
+
+def check_reads_texts(model: FoundModel) -> None:
+    """Raise RequestError for a model of images, whose inputs no command makes."""
+    with refused("MODEL"):
+        model_type = config_of(model.directory)["model_type"]
+    if model_type in (*NETWORK_TYPES, *CLASSIFIES_IMAGES):
+        raise RequestError(
+            f"MODEL: {model.name} reads images, and this command gives models texts; "
+            f'load it with stillhouse.load_model("{model.directory}"), and give it pixel_values'
         )
 
 

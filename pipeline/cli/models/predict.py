@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.models.embed import check_embeddings_out, check_is_classifier, embed_rows
+from pipeline.cli.models.embed import check_embeddings_out, check_is_classifier, check_reads_texts, embed_rows
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.report import check_folder_of
 from pipeline.errors import RequestError, first_line, refused
@@ -27,6 +27,7 @@ def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path |
     workers compute them; None for this process. A sentence encoder gives an embedding for each row, in this process
     alone, and ``out`` must be a Parquet file. Returns the exit code: 1 where the workers fail. Raises RequestError,
     before any work, for what is wrong with the request."""
+    check_reads_texts(model)
     if is_sentence_encoder(model.directory):
         if address is not None:
             raise RequestError("--address: embeddings are computed in this process alone; leave it out")

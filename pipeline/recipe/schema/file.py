@@ -166,7 +166,7 @@ class TaskBlock(Block):
         None,
     )
     channels: Literal[1, 3] | None = key(
-        "The channels of an image: 3, red, green and blue; or 1, grey. Default: 3; for `fashion_mnist` 1.", 1, None
+        "The channels of an image: 3, red, green and blue; or 1, grey. Default: 3.", 1, None
     )
     label: Text = key("The column of labels; of the kind `tokens`, of lists of tags.", "grade", "label")
     labels: Annotated[tuple[Word, ...], Field(min_length=2), AfterValidator(distinct)] | None = key(

@@ -36,7 +36,7 @@ class ViewsBlock(Block):
 
 
 class NetworkBlock(Block):
-    """A [network for small images](#networks) with random weights. A plain text is `name`."""
+    """A network for small [images](#images) with random weights. A plain text is `name`."""
 
     short = "name"
     name: Text = key(

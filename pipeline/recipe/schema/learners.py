@@ -144,9 +144,7 @@ class TrainBlock(OptimisationBlock):
 class SeededBlock(OptimisationBlock):
     """The keys of `train` without `max_length`, a seed, and which epochs are kept."""
 
-    elsewhere = MappingProxyType(
-        {**OptimisationBlock.elsewhere, "rates": "only students have them; give one learning_rate here"}
-    )
+    elsewhere = MappingProxyType({**OptimisationBlock.elsewhere, "rates": "only students have them; give one rate"})
     seed: Seed = key("Seed of the head's weights, of dropout and of the order of rows.", 1, of=TRAIN["seed"])
     keep: Literal["best", "epochs"] = key(
         "`epochs` also keeps the model after every epoch, so that `taught_by` may name it.",
