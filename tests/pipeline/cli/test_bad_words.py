@@ -100,3 +100,16 @@ def test_the_hub_has_no_conll_and_the_line_says_what_to_give(project: Project) -
     result = project("plan", "--set", "task=conll2003", "--set", "data.source=hub")
     assert result.code == 2 and "give a folder" in result.err and result.err.count("\n") == 1, result.err
     assert "conll2003" in stillhouse("tasks").out
+
+
+def test_candidates_of_models_with_different_tokenizers_are_refused(project: Project, tmp_path: Path) -> None:
+    folder = project.folder.parent / "data" / "mine"
+    parquet(folder / "train.parquet", list(GOOD))
+    parquet(folder / "validation.parquet", list(DEV))
+    other = write_plannable_model(tmp_path / "other")
+    (other / "tokenizer_config.json").write_text('{"do_lower_case": false}', "utf-8")
+    pq.write_table(pa.table({"text": ["a text", "another"]}), tmp_path / "bank.parquet")
+    bank = f"bank={{files: [{tmp_path / 'bank.parquet'}], encoder: tfidf}}"
+    student = f"student={{label: small, model: {other}}}"
+    result = project("plan", "--set", bank, "--set", student, "--set", "method=[transfer]")
+    assert result.code == 2 and "have different tokenizers" in result.err and result.err.count("\n") == 1, result.err

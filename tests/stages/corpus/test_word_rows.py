@@ -1,5 +1,7 @@
 """Rows whose words have labels: collated with the places of words, taken, joined, and padded without a change."""
 
+from itertools import chain
+
 import numpy as np
 import torch
 
@@ -10,7 +12,7 @@ from stages.corpus.word_rows import FIRST_PIECES, WordRows
 
 
 def ragged(rows: list[list[int]]) -> Ragged:
-    return Ragged(np.array(sum(rows, []), np.int32), np.cumsum([0, *map(len, rows)]))
+    return Ragged(np.array(list(chain.from_iterable(rows)), np.int32), np.cumsum([0, *map(len, rows)]))
 
 
 TOKENS = [[101, 7, 8, 9, 102], [101, 5, 102], [101, 6, 6, 102]]
@@ -27,7 +29,7 @@ def rowset(numbers: list[int]) -> Rowset:
     offsets = np.cumsum([0, *map(len, labels)])
     keys = [bytes([row]) * 16 for row in numbers]
     known = np.ones(len(numbers), bool)
-    return Rowset(examples, torch.tensor(sum(labels, [])), known, keys, np.array(numbers), offsets)
+    return Rowset(examples, torch.tensor(list(chain.from_iterable(labels))), known, keys, np.array(numbers), offsets)
 
 
 def test_a_batch_has_the_places_of_words_and_labels_of_the_same_shape() -> None:
