@@ -310,10 +310,10 @@ cores.
 A task with `image` in the place of `text` has images as rows, all of one size. Its files are Parquet files with encoded
 images in that column (bytes, or the struct of the library datasets); a folder with a folder of images for each class;
 or CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST as they are distributed, whose folder is given for `train` and for
-`test`. `labels` are their names in the order of their numbers. Planning decodes every image, and refuses broken, empty and
-transparent ones, several sizes, and labels that are not the task's. Rows are known by their decoded pixels, so the same
-image in another file has the same key. Pixels are normalised by the statistics of train, or as the model that is given
-says in its `preprocessor_config.json`.
+`test`. `labels` are their names in the order of their numbers. Planning decodes every image, and refuses broken, empty
+and transparent ones, several sizes, and labels that are not the task's. Rows are known by their decoded pixels, so the
+same image in another file has the same key. Pixels are normalised by the statistics of train, or as the model that is
+given says in its `preprocessor_config.json`.
 
 Crops and flips make inputs that no store has seen. So each image of train has a fixed number of views
 ([`data.views`](#dataviews)): view 0 is the image as it is, epoch e is trained on view e modulo their number, and the
@@ -333,6 +333,52 @@ student: {network: resnet-8}
 method: [no-kd, vanilla-kd]
 train: {optimizer: sgd, schedule: steps, learning_rate: 0.1, batch_size: 128, warmup: 0, max_grad_norm: 100}
 ```
+
+## Labels on words
+
+With `kind: tokens`, each word of a sentence has a label, such as the tags of entities. The built-in task `conll2003` is
+of this kind; a task of your own names its column of words and its tags:
+
+```yaml
+task: {name: mine, kind: tokens, text: words, label: tags, labels: [O, B-PER, I-PER, B-LOC, I-LOC]}
+teacher: {model: sentence-transformers/all-MiniLM-L6-v2, finetune: {epochs: 4, learning_rate: 2.0e-4}}
+student:
+  - {label: two, cut: {of: teacher, layers: [1, 2]}}
+  - {label: chain, cut: {of: teacher, layers: [1, 2]}, head: crf}
+method: [no-kd, vanilla-kd, annealing-kd]
+```
+
+**Rows.** Parquet or JSON lines have a list of words and a list of tags in each row. CoNLL's column files (`.conll`,
+`.bio`, `.iob`, `.txt`) have a word a line, its tag in the last column, and a blank line after each sentence. Tags are
+names, or their numbers in `labels`, in the scheme IOB2: an entity begins with `B-`, and goes on with `I-` of the same
+type. A row with other tags, or with more or fewer tags than words, is refused while planning, with its number and the
+word.
+
+**Words and pieces.** A word's first word piece stands for it: there is its label in training, and the model's outputs
+there are its logits. Words that lie behind `train.max_length` have no prediction and count as O; the facts of the
+corpus (`stillhouse show corpus@TASK`) say how many there are (`lost_words`). A sentence of the bank is divided into
+words by the pre-tokenizer of the task's tokenizer.
+
+**Losses.** The loss of a row is the mean over its words. Where a method has a term on the teacher's logits, such as the
+KL divergence at a temperature, it is taken at each word, and the store has a list of logits for each row
+([store.md](store.md)). Layers are followed as of any task, by the pooled states of whole rows. What needs outputs of
+whole rows is refused by name: generated rows (`mate-kd` and its like), classifiers on layers, and `rerank`,
+`confidence` and `balance` of candidates.
+
+**Scores.** `entity_f1` leads the report and selects the best epoch, with `entity_precision` and `entity_recall` beside
+it, all over the entities of a split, as conlleval counts them: an entity is right if its first word, its last word and
+its type are. `accuracy`, of words, may be added by `metric`. `report --classes` and `show` have the scores of each
+type.
+
+**`head: crf`**, of the teacher or of a student, puts a linear-chain CRF over the words. It is trained by the negative
+log-likelihood of the tags, divided by the number of words, and predicts the most probable sequence. What stands in for
+its logits, in the store and in the losses of methods, are the logarithms of the posteriors p(tag of a word | sentence):
+KD compares the marginals of teacher and student, after Wang et al. 2020 (Structure-Level Knowledge Distillation For
+Multilingual Sequence Labeling). At a temperature other than 1 the posteriors of each word are tempered, not the whole
+sequence. Teacher and students may have different heads. A `cut` of a teacher with a CRF keeps it.
+
+A student without a CRF loads with `transformers.AutoModelForTokenClassification`, one with a CRF with
+`stillhouse.load_model`; the model card shows the call. `predict`, `export` and `latency` are of models that label rows.
 
 ## How layers are numbered
 

@@ -248,6 +248,7 @@ class StudentNodes:
         """The inputs of a training for candidates: the table, its texts, and the teachers' outputs on them."""
         if candidates is None or not method.needs_candidates:
             return {}
+        check_entries_agree(self.starting_points, candidates, base, teacher_models)
         nodes = CandidateNodes(self.starting_points)
         table, rows, stores = nodes.inputs(candidates, base.tokenizer, teacher_models)
         return {"candidates": table, "candidate_rows": rows, **one_or_numbered(CANDIDATE_OUTPUTS, stores)}
@@ -268,6 +269,21 @@ class StudentNodes:
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return edges
+
+
+def check_entries_agree(
+    starting_points: StartingPoints, candidates: str, base: Model, teacher_models: Sequence[Teacher]
+) -> None:
+    """Raise RequestError if a student that starts from ``base`` and a teacher would divide candidates into other
+    entries: plain texts are divided by a tokenizer."""
+    if not starting_points.recipe.task.kind.has_entries:
+        return
+    for name, model in teacher_models:
+        if base.tokenizer.identity != model.tokenizer.identity:
+            raise RequestError(
+                f"task {starting_points.task}, candidates {candidates}: the student and {name} have different "
+                "tokenizers, which divide texts into other words; use models of one tokenizer"
+            )
 
 
 def check_contrast(student: str, own: Shape, teacher_models: Sequence[Teacher]) -> None:

@@ -19,7 +19,14 @@ def label_order(config: Mapping[str, object], task: Task, declared: Sequence[str
     if task.labels is None:
         return None
     names = list(declared) if declared is not None else _own_names(config)
-    spelling = _plain if len(set(map(_plain, task.labels))) == len(task.labels) else str
+    differ = len(set(map(_plain, task.labels))) == len(task.labels)
+    # Heads for words are cut out by the names of their outputs, which have to be those of the task for it.
+    spelling = _plain if differ and not task.kind.has_entries else str
+    if task.kind.has_entries and sorted(names) != sorted(task.labels):
+        raise ValueError(
+            f"teacher.model: its outputs are {', '.join(names)}, the tags of {task.name} are {', '.join(task.labels)}; "
+            "name them so in its config.json (id2label), or add teacher.finetune"
+        )
     if sorted(map(spelling, names)) != sorted(map(spelling, task.labels)):
         raise ValueError(
             f"teacher.labels: the teacher's outputs are {', '.join(names)}, the labels of {task.name} are "
@@ -35,8 +42,10 @@ def _check_head(config: Mapping[str, object], task: Task) -> None:
     """Raise ValueError unless the model has a classification head with as many outputs as the task."""
     architectures = config.get("architectures")
     known = ", ".join(architectures) if isinstance(architectures, list) else "none named"
-    if "ForSequenceClassification" not in known:
-        raise ValueError(f"teacher.model: it has no classification head ({known}); add teacher.finetune")
+    needed = "ForTokenClassification" if task.kind.has_entries else "ForSequenceClassification"
+    if needed not in known:
+        what = "head for labels on words" if task.kind.has_entries else "classification head"
+        raise ValueError(f"teacher.model: it has no {what} ({known}); add teacher.finetune")
     outputs = len(_own_names(config))
     if outputs != task.outputs:
         raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.corpus.tokenizer import load_tokenizer
+from stages.models.by_task import build
 from stages.models.config_fields import with_defaults
 from stages.models.loading import quieten, random_model
 from stages.models.parameters import parameter_bound
@@ -37,7 +38,8 @@ def problem(start: Fresh, directory: Path, task: Task) -> str | None:
     small = parameter_bound(with_defaults(config_of(directory), changes)) <= MOST_WITH_WEIGHTS
     try:
         with torch.device("cpu" if small else "meta"):
-            model = random_model(directory, changes, task, start.head)
+            words = task.kind.has_entries
+            model = build(start, directory, task) if words else random_model(directory, changes, task, start.head)
     except Exception as error:  # whatever the code of an architecture raises
         return _line(error)
     return (_problem_of_run(model) if small else None) or (_problem_of_pairs(model, directory) if task.pair else None)

@@ -59,7 +59,8 @@ class LinearChainCrf(nn.Module):
     def chain(self) -> Chain:
         """The scores, with those of forbidden transitions in place."""
         if self._mask is None or self._mask.device != self.start.device:
-            self._mask = torch.tensor(self._forbidden, device=self.start.device)
+            with torch.inference_mode(False):  # a tensor that is made in inference mode cannot be trained with later
+                self._mask = torch.tensor(self._forbidden, device=self.start.device)
         transition_CC = self.transition.masked_fill(self._mask[:-1], FORBIDDEN)
         return Chain(transition_CC, self.start.masked_fill(self._mask[-1], FORBIDDEN), self.end)
 

@@ -65,13 +65,7 @@ def write_rows(folder: Path, task: Task) -> None:
     """JSON lines rather than Parquet, whose bytes name the version of the library that wrote them."""
     folder.mkdir(parents=True)
     for split in {task.train, *task.dev_splits}:
-        rows = [
-            {
-                **{column: f"{split} {column} {row}" for column in task.text},
-                task.label: float(row % 5) if task.regression else row % task.outputs,
-            }
-            for row in range(60)
-        ]
+        rows = [row_of(task, split, row) for row in range(60)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
@@ -85,6 +79,16 @@ def write_pictures(folder: Path, shift: int) -> None:
         for row in range(6):
             pixels = bytes((shift + 6 * number + row + place) % 256 for place in range(3 * 32 * 32))
             (folder / name / f"{row}.ppm").write_bytes(b"P6 32 32 255\n" + pixels)
+
+
+def row_of(task: Task, split: str, row: int) -> dict[str, object]:
+    """A row of a split. Where words have labels, its second word begins an entity."""
+    if task.unit == "word":
+        assert task.labels is not None
+        begins = [tag for tag in task.labels if tag.startswith("B-")]
+        return {task.text[0]: [split, f"name {row}", "."], task.label: ["O", begins[row % len(begins)], "O"]}
+    label = float(row % 5) if task.regression else row % task.outputs
+    return {**{column: f"{split} {column} {row}" for column in task.text}, task.label: label}
 
 
 def with_local(tree: Tree, assets: Path) -> Tree:

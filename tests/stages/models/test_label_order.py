@@ -100,3 +100,13 @@ def test_a_model_without_a_classification_head_is_to_be_fine_tuned_first(archite
 def test_a_regression_has_one_output_which_needs_no_order() -> None:
     assert label_order(numbered(1), STSB, None) is None
     assert label_order({"architectures": ["BertForSequenceClassification"], "num_labels": 1}, STSB, None) is None
+
+
+def test_outputs_for_words_are_known_by_the_exact_names_of_the_tags() -> None:
+    task = Task(name="mine", text=("words",), labels=("O", "B-X", "I-X"), metrics=("entity_f1",), unit="word")
+    head = {"architectures": ["BertForTokenClassification"]}
+    assert label_order({**head, "id2label": {"0": "I-X", "1": "O", "2": "B-X"}}, task, None) == (1, 2, 0)
+    with pytest.raises(ValueError, match="its outputs are o, b-x, i-x"):
+        label_order({**head, "id2label": {"0": "o", "1": "b-x", "2": "i-x"}}, task, None)
+    with pytest.raises(ValueError, match="no head for labels on words"):
+        label_order({"architectures": ["BertForSequenceClassification"]}, task, None)

@@ -13,6 +13,7 @@ from stages.tagging.crf import (
     LinearChainCrf,
     log_marginals,
     log_partition,
+    max_marginals,
     negative_log_likelihood,
     sequence_score,
     viterbi,
@@ -185,3 +186,23 @@ def test_scores_divided_by_a_temperature_give_a_power_of_the_distribution() -> N
     powers = {tags: np.exp(score / 3) for tags, score in scores.items()}
     first = sum(value for tags, value in powers.items() if tags[0] == 1) / sum(powers.values())
     assert float(found[0, 0, 1].exp()) == pytest.approx(first, abs=1e-12)
+
+
+def test_max_marginals_are_the_greatest_probability_of_the_sequences_with_a_tag_at_a_word() -> None:
+    emissions, mask, chain = made(3)
+    found = max_marginals(emissions, mask, chain)
+    for row, length in enumerate(LENGTHS):
+        scores = enumerated(emissions[row], chain, length)
+        whole = np.logaddexp.reduce(list(scores.values()))
+        for t, tag in product(range(length), range(C)):
+            expected = max(score for tags, score in scores.items() if tags[t] == tag) - whole
+            assert float(found[row, t, tag]) == pytest.approx(expected, abs=1e-12)
+    assert torch.equal(found.argmax(2)[mask], viterbi(emissions, mask, chain)[mask])
+
+
+def test_a_crf_that_was_first_read_in_inference_mode_can_be_trained() -> None:
+    crf = LinearChainCrf(tag_set(["X"]), constrained=True)
+    with torch.inference_mode():
+        crf.chain()
+    sum(score.sum() for score in crf.chain()).backward()
+    assert crf.transition.grad is not None
