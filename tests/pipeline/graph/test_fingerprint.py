@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.graph.fingerprint import canonical, differences, further_files, key, plain
+from stages.specs.axes.augmentation import Augmentation
 from stages.specs.axes.targets import Smoothed, TeacherTargets
 from stages.specs.axes.training import Annealing
 from stages.specs.base import Spec
@@ -130,6 +131,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
         "max_length": [64],
         "train_rows": [100],
         "eval_rows": [100],
+        "augmentation": [Augmentation(), Augmentation(views=2), Augmentation(views=2, flip=False)],
         "sample_seed": [1],
         "holdout": [0.2],
         "holdout_min_rows": [300],
