@@ -310,10 +310,10 @@ cores.
 A task with `image` in the place of `text` has images as rows, all of one size. Its files are Parquet files with encoded
 images in that column (bytes, or the struct of the library datasets); a folder with a folder of images for each class;
 or CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST as they are distributed, whose folder is given for `train` and for
-`test`. `labels` are their names in the order of their numbers. Planning decodes every image, and refuses broken, empty and
-transparent ones, several sizes, and labels that are not the task's. Rows are known by their decoded pixels, so the same
-image in another file has the same key. Pixels are normalised by the statistics of train, or as the model that is given
-says in its `preprocessor_config.json`.
+`test`. `labels` are their names in the order of their numbers. Planning decodes every image, and refuses broken, empty
+and transparent ones, several sizes, and labels that are not the task's. Rows are known by their decoded pixels, so the
+same image in another file has the same key. Pixels are normalised by the statistics of train, or as the model that is
+given says in its `preprocessor_config.json`.
 
 Crops and flips make inputs that no store has seen. So each image of train has a fixed number of views
 ([`data.views`](#dataviews)): view 0 is the image as it is, epoch e is trained on view e modulo their number, and the
