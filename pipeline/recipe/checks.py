@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.image_checks import check_images
 from pipeline.recipe.model import MethodUse, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
+from pipeline.recipe.resolve.images import check_images
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.teacher_checks import check_references

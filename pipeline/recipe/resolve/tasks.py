@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.image_checks import check_kind_of_task
 from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
 from pipeline.recipe.resolve.data import data_of, hub_of, select_metric, task_of
 from pipeline.recipe.resolve.embeddings import check_embedding_task, embedding_method
+from pipeline.recipe.resolve.images import check_kind_of_task
 from pipeline.recipe.resolve.masked_models import (
     STARTS,
     check_model_start,

@@ -3,13 +3,13 @@
 A PlacedError's place is in the file as merged for the task.
 """
 
-from pipeline.recipe.errors import ABSENT, Place, PlacedError
+from pipeline.recipe.errors import ABSENT, Place, PlacedError, placed
 from pipeline.recipe.model import TaskRecipe
+from pipeline.recipe.resolve.methods import method_of
 from pipeline.recipe.schema.file import RecipeFile, TaskBlock
-from pipeline.recipe.schema.learners import StartBlock
+from pipeline.recipe.schema.learners import AxesBlock, StartBlock
 from stages.specs.axes.data import Original
 from stages.specs.axes.structures import LayerStructure
-from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -45,6 +45,10 @@ def check_kind_of_task(file: RecipeFile, block: TaskBlock, task: Task) -> None:
     for name, model in file.models.items():
         if model.pretrain is not None:
             raise PlacedError(("models", name, "pretrain"), ABSENT, f"is of texts, and {task.name} has images")
+        if model.method is not None:
+            _check_method(("models", name, "method"), name, model.method, task)
+    for index, method in enumerate(file.method):
+        _check_method(("method", index), method.label or method.use, method, task)
 
 
 def _check_no_images(file: RecipeFile, task: Task, blocks: list[tuple[Place, StartBlock]]) -> None:
@@ -59,19 +63,20 @@ def _check_no_images(file: RecipeFile, task: Task, blocks: list[tuple[Place, Sta
 
 
 def check_images(recipe: TaskRecipe) -> None:
-    """Raise for a method that needs tokens, and for a setting of a training that is of words, in a task on images."""
+    """Raise for a setting of a training that is of words, in a task on images."""
     if recipe.task.image is None:
         return
     for place, learner in recipe.learners():
-        label = recipe.methods[place[1]].label if isinstance(place[1], int) else str(place[1])
-        _check_method((*place, *learner.axes), label, learner.method, recipe)
         _check_train((*place, "train"), learner.train, recipe)
     if recipe.teacher.finetune is not None:
         _check_train(("teacher", "finetune"), recipe.teacher.finetune, recipe)
 
 
-def _check_method(place: Place, label: str, method: Method, recipe: TaskRecipe) -> None:
-    name, structure = recipe.task.name, method.structure
+def _check_method(place: Place, label: str, block: AxesBlock, task: Task) -> None:
+    """Raise for a method that needs tokens."""
+    with placed(*place):
+        method = method_of(block)
+    name, structure = task.name, method.structure
     if not isinstance(method.data, Original):
         problem = f"{label} needs the tokens of texts, and {name} has images; use another method"
         raise PlacedError((*place, "data"), ABSENT, problem)

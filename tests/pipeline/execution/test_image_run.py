@@ -1,0 +1,140 @@
+"""A recipe with images, run in this process: a store of all views, students that are networks, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from project import ONE_THREAD, Project, stillhouse, write_project
+
+from stages.images.networks.loading import load_network
+from stages.outputs.layout import read_store
+
+CLASSES = ("dark", "light")
+TRAIN = {
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 0.05,
+    "optimizer": {"kind": "sgd"},
+    "schedule": "steps",
+    "warmup": 0.0,
+    "select": "last",
+}
+PAIRS = {"kind": "pick", "pairs": [[1, 1], [2, 2]], "pooling": "mean"}
+METHODS = [
+    "no-kd",
+    "vanilla-kd",
+    {"use": "takd", "taught_by": "assistant"},
+    "annealing-kd",
+    {
+        "use": "vanilla-kd",
+        "label": "layers",
+        "structure": {"kind": "pick", "pairs": [[1, 1], [2, 2]], "pooling": "mean"},
+    },
+]
+
+
+def write_pictures(folder: Path, rows: int, seed: int, size: int = 8) -> Path:
+    """``rows`` images of each class."""
+    generator = np.random.default_rng(seed)
+    for name, least in zip(CLASSES, (0, 120), strict=True):
+        (folder / name).mkdir(parents=True)
+        for row in range(rows):
+            pixels = generator.integers(least, least + 136, (size, size, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{row:03d}.png")
+    return folder
+
+
+def project_in(folder: Path, **changes: object) -> Project:
+    write_pictures(folder / "train", 24, 1)
+    write_pictures(folder / "test", 6, 2)
+    blocks: dict[str, object] = {
+        "data": {"holdout": 0, "views": {"count": 3, "padding": 2}},
+        "task": {
+            "name": "pictures",
+            "image": "image",
+            "labels": list(CLASSES),
+            "files": {split: str(folder / split) for split in ("train", "test")},
+        },
+        "teacher": {"network": "resnet-8", "finetune": {**TRAIN, "epochs": 1}},
+        "models": {"assistant": {"network": "resnet-8", "method": "vanilla-kd"}},
+        "student": [{"network": "cnn-2"}],
+        "method": METHODS,
+        "train": TRAIN,
+        "resources": ONE_THREAD,
+        **changes,
+    }
+    return write_project(folder / "project", folder, **blocks)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after its run. Not to be changed."""
+    project = project_in(tmp_path_factory.mktemp("images"))
+    result = stillhouse("run", str(project.recipe), "--inline", "--storage", str(project.storage))
+    assert result.code == 0, result.err
+    return project
+
+
+def artifacts(project: Project, stage: str) -> list[Path]:
+    return sorted(path.parent for path in project.storage.rglob("store.json" if stage == "teach" else "pixels.json"))
+
+
+def test_the_store_has_a_row_for_each_view_and_layers_of_several_widths(ran: Project) -> None:
+    stores = [read_store(folder) for folder in artifacts(ran, "teach")]
+    (corpus,) = artifacts(ran, "corpus")
+    rows = json.loads((corpus / "corpus.json").read_text("utf-8"))["splits"]
+    assert {name: split["rows"] for name, split in rows.items()} == {"train": 43, "validation": 5, "test": 12}
+    assert [store.rows for store in stores] == [3 * 43] * 2
+    assert {store.layout.width_by_layer[layer] for store in stores for layer in (0, 3)} == {16, 64}
+
+
+def test_students_are_networks_that_one_call_loads_with_their_normalisation(ran: Project) -> None:
+    report = json.loads(stillhouse("report", str(ran.recipe), "--format", "json", "--storage", str(ran.storage)).out)
+    text = json.dumps(report)
+    assert "stillhouse.load_model" in text and "cnn-2" in text
+    models = sorted(ran.storage.glob("models/*/pictures/*-cnn-2-0"))
+    assert len(models) == len(METHODS)
+    network = load_network(models[0].resolve())
+    assert network.config.model_type == "stillhouse-plain-cnn" and network.config.image_size == [8, 8]
+    assert network.config.id2label == dict(enumerate(CLASSES))
+    assert (models[0] / "preprocessor_config.json").is_file()
+
+
+def test_a_second_plan_builds_nothing_and_commands_for_texts_refuse_the_model(ran: Project) -> None:
+    plan = stillhouse("plan", str(ran.recipe), "--storage", str(ran.storage))
+    assert plan.code == 0 and " 0 to build" in plan.out + plan.err
+    model = next(iter(sorted(ran.storage.glob("models/*/pictures/*-cnn-2-0"))))
+    refused = stillhouse("predict", str(model.resolve()), str(ran.recipe))
+    assert refused.code == 2 and "reads images, and this command gives models texts" in refused.err
+
+
+REFUSALS = {
+    "method=[minimax-knn]": "minimax-knn needs the tokens of texts, and pictures has images; use another method",
+    "method=[tinybert]": "follows the states of tokens, and pictures has images",
+    "student=[{model: somewhere, head: cls}]": "head: is of models of texts, and pictures has images",
+    "teacher.finetune=null": "teacher.network: has random weights; add teacher.finetune",
+    "teacher.network=resnet-9": "teacher.network: ",
+    "student=[{network: cnn-10}]": "is too small for",
+    "task.labels=[dark, bright]": "'light' is no label of pictures",
+}
+
+
+@pytest.mark.parametrize("change", REFUSALS)
+def test_what_cannot_be_right_is_refused_while_planning(change: str, ran: Project) -> None:
+    result = stillhouse("plan", str(ran.recipe), "--storage", str(ran.storage), "--set", change)
+    assert result.code == 2
+    assert REFUSALS[change] in result.err and len(result.err.strip().splitlines()) == 1
+
+
+def test_images_of_several_sizes_and_broken_and_empty_ones_are_refused_by_name(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    bad = tmp_path / "train" / "dark" / "zzz.png"
+    for content, words in ((b"", "the image is empty"), (b"no image", "cannot be decoded")):
+        bad.write_bytes(content)
+        result = stillhouse("plan", str(project.recipe), "--storage", str(project.storage))
+        assert result.code == 2 and words in result.err and "zzz.png" in result.err
+    Image.new("RGB", (9, 8), (7, 7, 7)).save(bad)
+    result = stillhouse("plan", str(project.recipe), "--storage", str(project.storage))
+    assert result.code == 2 and "images of several sizes" in result.err and "zzz.png" in result.err
