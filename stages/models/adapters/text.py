@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from stages.corpus.word_rows import FIRST_PIECES
 from stages.models.adapters.protocol import ForwardOutputs
+from stages.models.adapters.words import word_outputs
 from stages.models.embeddings.inputs import embedded_inputs
 from stages.models.embeddings.words import unwrapped
-from stages.models.tagging.outputs import word_outputs
 
 TOKENS_PER_PASS = {"cpu": 1024, "cuda": 65536}
 """Padded tokens of one forward pass, by kind of device; on a CPU, for each thread. The activations of more tokens do
@@ -20,7 +20,7 @@ class TextAdapter:
 
     def outputs(self, model: nn.Module, inputs: Mapping[str, Tensor], hidden: bool) -> ForwardOutputs:
         """See ``Adapter.outputs``. ``states`` are [B, T, H], and the mask is that of the inputs. With ``first_pieces``
-        [B, W], the logits are those of words (``stages.models.tagging.outputs``).
+        [B, W], the logits are those of words (``stages.models.adapters.words``).
 
         ``inputs`` has tokens, ``input_ids`` [B, T], or the word embeddings of tokens, ``inputs_embeds`` [B, T, E],
         which ``stages.models.embeddings.words`` makes; the outputs for ``embed(model, input_ids)`` are those for

@@ -27,7 +27,7 @@ def write(path: Path, numbers: Sequence[int], labelled: Sequence[bool], right: S
 
 
 def labelled_predictions_in(path: Path) -> LabelledPredictions:
-    return labelled_predictions(read_predictions(path))
+    return labelled_predictions(TASK, read_predictions(path))
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from stages.models.tagging.outputs import SURE, word_outputs
+from stages.models.adapters.words import SURE, word_outputs
 from stages.tagging.crf import LinearChainCrf, log_marginals, max_marginals, negative_log_likelihood
 
 TAGS = ("O", "B-X", "I-X")
