@@ -20,8 +20,8 @@ from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import summary
 from benchmarks.scene import STUDENT, Scene
 from stages.corpus.batches import Ragged
+from stages.corpus.examples.token_rows import TokenRows
 from stages.corpus.rowset import Rowset
-from stages.corpus.token_rows import TokenRows
 from stages.outputs.layout import Layout, read_store, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.sizes import rows_a_shard

@@ -18,7 +18,7 @@ from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import images, learners, limits, optimizers, pretraining, resources, search
+from pipeline.recipe.schema import images, learners, limits, optimizers, pretraining, resources, search, starts, tasks
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -31,15 +31,15 @@ SECTIONS: Mapping[str, type[Block]] = {
     "data": grammar.Data,
     "data.views": images.ViewsBlock,
     "data.generated": grammar.GeneratedBlock,
-    "task": grammar.TaskBlock,
-    "task.hub": grammar.HubTask,
+    "task": tasks.TaskBlock,
+    "task.hub": tasks.HubTask,
     "teacher": grammar.TeacherSettings,
     "teacher.finetune": learners.FinetuneBlock,
     "store": grammar.StoreSettings,
     "student": learners.Student,
-    "student.cut": learners.LayerCut,
-    "student.config": learners.FreshConfig,
-    "student.bilstm": learners.BilstmBlock,
+    "student.cut": starts.LayerCut,
+    "student.config": starts.FreshConfig,
+    "student.bilstm": starts.BilstmBlock,
     "student.network": images.NetworkBlock,
     "method": learners.MethodBlock,
     "method.embedding": pretraining.EmbeddingBlock,

@@ -10,7 +10,6 @@ from pipeline.graph.external.inputs import data_input
 from pipeline.graph.external.model_configs import check_classifier, check_cut
 from pipeline.graph.image_models import image_model
 from pipeline.graph.nodes import (
-    MODEL,
     NO_INPUT,
     Edge,
     ExternalInput,
@@ -21,16 +20,17 @@ from pipeline.graph.nodes import (
     ReportedModel,
 )
 from pipeline.graph.row_counts import TaskRows
+from pipeline.graph.trained_models import epochs_kept, trained_model
 from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.graph.unlabelled.pretraining import Texts, masked_model
 from pipeline.graph.unlabelled.states import StateTeacher, state_student
 from pipeline.recipe import BASE, TEACHER, Student, TaskRecipe
-from pipeline.recipe.schema.learners import BilstmBlock
+from pipeline.recipe.schema.starts import BilstmBlock
 from stages.models.bilstm import BILSTM, bilstm_parameters, separates_texts
 from stages.models.config_fields import with_defaults
 from stages.models.heads import POOLING_FIELD, changed_head, check_head, trained_with_mean_pooling
 from stages.models.label_order import label_order
-from stages.models.shape import config_of, started_shape
+from stages.models.shape import config_of
 from stages.models.weights_header import weight_shapes, word_embedding_width
 from stages.specs.corpus import CorpusSpec
 from stages.specs.student import Bilstm, Cut, DistilSpec, Fresh, Head, Network, Pretrained, Start, Train
@@ -379,24 +379,6 @@ def bilstm_start(block: BilstmBlock) -> Bilstm:
     )
 
 
-def epochs_kept(train: Train) -> int:
-    """The number of models that a training keeps beside the best one."""
-    return train.epochs if train.keep == "epochs" else 0
-
-
-def trained_model(node: Node, base: Model) -> Model:
-    """The final model of a training that starts from ``base``."""
-    assert isinstance(node.spec, DistilSpec) and node.model_kind is not None
-    shape = started_shape(node.spec.start, base.shape)
-    return Model(Edge(node, MODEL), base.tokenizer, shape, node.model_kind, base.size, base.positions)
-
-
 def _named(head: Head | None) -> str:
     """A kind of head, in words."""
     return "a head of another kind" if head is None else f"head: {head}"
-
-
-def after_epoch(model: Model, epoch: int) -> Model:
-    """A trained model as it was after epoch ``epoch``."""
-    assert isinstance(model.source, Edge)
-    return replace(model, source=Edge(model.source.source, f"epochs/{epoch:02d}"))

@@ -9,8 +9,9 @@ from pipeline.graph.context import Model
 from pipeline.graph.external.model_configs import check_embeddings, check_scores
 from pipeline.graph.live_models import LiveModels, live_models
 from pipeline.graph.nodes import Edge, ExternalInput, Node, ReportedModel
-from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
+from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
+from pipeline.graph.trained_models import after_epoch, trained_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
 from pipeline.recipe.references import teachers, weighed
 from stages.corpus.batches import steps_of

@@ -9,9 +9,10 @@ from pipeline.recipe.reading import load, parse
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.file import Data, StoreSettings, TeacherSettings
-from pipeline.recipe.schema.learners import FreshConfig, LayerCut, Student
+from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.limits import Limits, Tracking
 from pipeline.recipe.schema.resources import STAGES, ResourceBlock
+from pipeline.recipe.schema.starts import FreshConfig, LayerCut
 from pipeline.recipe.search_settings import SearchSettings, ValueList, ValueRange
 
 __all__ = [

@@ -18,10 +18,11 @@ from pydantic import Field
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.reference import Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
-from pipeline.recipe.schema.file import Data, HubTask, StoreSettings, TeacherSettings
+from pipeline.recipe.schema.file import Data, StoreSettings, TeacherSettings
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.limits import Limits, Tracking
 from pipeline.recipe.schema.resources import ResourceBlock
+from pipeline.recipe.schema.tasks import HubTask
 from pipeline.recipe.search_settings import SearchSettings
 from stages.specs.base import Frozen
 from stages.specs.method import Method

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.batches import Ragged, Rows, epoch_batches
-from stages.corpus.examples import Examples
+from stages.corpus.examples.protocol import Examples
+from stages.corpus.examples.token_rows import TokenRows
+from stages.corpus.examples.word_rows import WordRows
 from stages.corpus.reader import ImageRows, RowTable, read_image_rows, read_meta, read_row_table, read_split
-from stages.corpus.token_rows import TokenRows
-from stages.corpus.word_rows import WordRows
 
 
 @dataclass(frozen=True, slots=True)

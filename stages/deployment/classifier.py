@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.corpus.batches import sorted_batches
-from stages.corpus.token_rows import encode
+from stages.corpus.examples.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.description import EXPORT_REPORT, ONNX_MODEL, is_onnx
 from stages.models.sentences import is_sentence_encoder

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from stages.cards.exported import Evaluations, exported_card
-from stages.corpus.token_rows import encode
+from stages.corpus.examples.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.checked_rows import ReferenceRows, comparison, describe_comparison, logits_of
 from stages.deployment.description import DESCRIPTION, EXPORT_REPORT, ONNX_MODEL, ModelDescription, write_description

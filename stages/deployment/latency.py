@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.corpus.token_rows import TokenRows, encode
+from stages.corpus.examples.token_rows import TokenRows, encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.classifier import Classifier, open_classifier
 from stages.deployment.description import ModelDescription

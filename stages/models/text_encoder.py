@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.batches import Rows, sorted_batches
+from stages.corpus.examples.token_rows import TokenRows, encode
 from stages.corpus.row_key import row_key
-from stages.corpus.token_rows import TokenRows, encode
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
+from stages.freed_memory import keep_freed_memory
 from stages.models.adapters.text import tokens_per_pass
 from stages.models.forward import pooled_state
 from stages.models.loading import load_encoder
-from stages.models.malloc import keep_freed_memory
 from stages.models.positions import position_limit
 from stages.models.predict import out_of_memory
 from stages.models.shape import config_of

@@ -13,8 +13,8 @@ from cluster.resources import Worker
 from stages.cache_folder import CacheFolder
 from stages.corpus.reader import TOKENIZER
 from stages.corpus.rowset import Rowset, read_rowset, without
+from stages.freed_memory import keep_freed_memory
 from stages.models.loading import LoadedEncoder, build_encoder, check_finite_weights
-from stages.models.malloc import keep_freed_memory
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import decode
 from stages.outputs.quarantine import read_quarantined

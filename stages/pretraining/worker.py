@@ -12,8 +12,8 @@ from cluster.resources import Worker
 from stages.corpus.reader import TOKENIZER
 from stages.corpus.rowset import read_rowset
 from stages.corpus.tokenizer import load_tokenizer
+from stages.freed_memory import keep_freed_memory
 from stages.models.loading import check_finite_weights
-from stages.models.malloc import keep_freed_memory
 from stages.models.masked.language_model import build_masked_model
 from stages.models.masked.token_ids import ids_for_masking
 from stages.pretraining.job import CHECKPOINT, SCRATCH_TEXTS, PretrainFacts, PretrainJob

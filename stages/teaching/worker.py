@@ -24,10 +24,10 @@ from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
+from stages.freed_memory import keep_freed_memory
 from stages.models.by_task import load
 from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pass_cost, pooled_state
 from stages.models.loading import load_encoder
-from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory
 from stages.outputs.entry_logits import EntryLogits
 from stages.outputs.layout import Layout, ShardFile, shard_name

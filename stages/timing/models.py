@@ -20,11 +20,11 @@ from stages.checksum import file_sha256
 from stages.corpus.batches import Rows, epoch_batches, parts, sorted_batches
 from stages.corpus.reader import TOKENIZER, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
+from stages.freed_memory import keep_freed_memory
 from stages.models.by_task import build
 from stages.models.cutting import cut_layers
 from stages.models.forward import forward, pass_cost, pooled_state
 from stages.models.loading import load, quieten, random_model
-from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast
 from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Start, Train
 from stages.specs.tasks import TRAIN, Task

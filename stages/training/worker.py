@@ -22,13 +22,13 @@ from stages.deployment.description import write_description
 from stages.device_turn import TURN
 from stages.evaluation.predictions import last_predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
+from stages.freed_memory import keep_freed_memory
 from stages.models.by_task import build
 from stages.models.forward import count_parameters
 from stages.models.heads import CRF_HEAD_NAME, is_own_class
 from stages.models.heads.mean_head import head_of_model
 from stages.models.heads.states import last_state_variances
 from stages.models.loading import check_finite_weights
-from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.outputs.layer_variance import DEAD
 from stages.specs.schedule import CANDIDATES

@@ -18,8 +18,8 @@ from cluster.inline import Inline
 from cluster.resources import On, Resources
 from stages.corpus.batches import Ragged, Rows
 from stages.corpus.corpus import corpus
+from stages.corpus.examples.token_rows import TokenRows
 from stages.corpus.rowset import Rowset
-from stages.corpus.token_rows import TokenRows
 from stages.models.forward import attention_scores, forward
 from stages.models.loading import quieten
 from stages.models.masked.language_model import PlacePredictor

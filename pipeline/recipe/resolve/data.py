@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, failed_check, split_field, unknown
-from pipeline.recipe.schema.file import Data, HubTask, TaskBlock
+from pipeline.recipe.schema.file import Data
+from pipeline.recipe.schema.tasks import HubTask, TaskBlock
 from stages.specs.tasks import BUILT_IN, REVIEWS, TOKEN_METRICS, TRAIN, Metric, Task, hub_set
 from stages.tagging.tags import check_tag_set
 

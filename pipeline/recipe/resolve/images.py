@@ -6,8 +6,10 @@ A PlacedError's place is in the file as merged for the task.
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, placed
 from pipeline.recipe.model import TaskRecipe
 from pipeline.recipe.resolve.methods import method_of
-from pipeline.recipe.schema.file import RecipeFile, TaskBlock
-from pipeline.recipe.schema.learners import AxesBlock, StartBlock
+from pipeline.recipe.schema.file import RecipeFile
+from pipeline.recipe.schema.learners import AxesBlock
+from pipeline.recipe.schema.starts import StartBlock
+from pipeline.recipe.schema.tasks import TaskBlock
 from stages.specs.axes.data import Original
 from stages.specs.axes.structures import LayerStructure
 from stages.specs.student import Train

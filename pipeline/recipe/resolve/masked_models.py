@@ -13,9 +13,10 @@ from pipeline.recipe.model import MaskedModel
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference
 from pipeline.recipe.resolve.methods import value_of_kind
 from pipeline.recipe.schema.file import RecipeFile
-from pipeline.recipe.schema.learners import LayerCut, ModelBlock, StartBlock, Student
+from pipeline.recipe.schema.learners import ModelBlock, Student
 from pipeline.recipe.schema.pretraining import DistillationBlock, PretrainBlock
 from pipeline.recipe.schema.scalars import kinds
+from pipeline.recipe.schema.starts import LayerCut, StartBlock
 from stages.specs.axes.data import WithGenerator
 from stages.specs.layers import Pick
 from stages.specs.method import Method

@@ -25,8 +25,10 @@ from pipeline.recipe.resolve.masked_models import (
     masked_models,
 )
 from pipeline.recipe.resolve.methods import method_of
-from pipeline.recipe.schema.file import RecipeFile, TeacherSettings, network_name
-from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, Student
+from pipeline.recipe.schema.file import RecipeFile, TeacherSettings
+from pipeline.recipe.schema.images import network_name
+from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, OptimisationBlock, Student
+from pipeline.recipe.schema.starts import StartBlock
 from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.specs.tasks import Metric, Task

@@ -66,3 +66,8 @@ class NetworkBlock(Block):
             plain_stack(depth, block.stack)
         family: Literal["resnet", "cnn"] = "resnet" if found[1] == "resnet" else "cnn"
         return Network(family=family, depth=depth, shortcut=block.shortcut, stack=block.stack)
+
+
+def network_name(network: Network) -> str:
+    """The name of a network in recipes and reports."""
+    return f"{network.family}-{network.depth}"

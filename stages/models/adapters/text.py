@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from stages.corpus.word_rows import FIRST_PIECES
+from stages.corpus.examples.word_rows import FIRST_PIECES
 from stages.models.adapters.protocol import ForwardOutputs
 from stages.models.adapters.words import word_outputs
 from stages.models.embeddings.inputs import embedded_inputs

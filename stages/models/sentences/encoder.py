@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
-from stages.corpus.token_rows import TokenRows, encode
+from stages.corpus.examples.token_rows import TokenRows, encode
 from stages.corpus.tokenizer import Tokenizer
 from stages.models.adapters.text import tokens_per_pass
 from stages.models.forward import count_parameters, pooled_state

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from stages.corpus.examples import Examples
+from stages.corpus.examples.protocol import Examples
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
 from stages.models.embeddings.words import unwrapped

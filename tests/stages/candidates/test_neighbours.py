@@ -16,10 +16,10 @@ from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
+from stages.corpus.examples.token_rows import TokenRows
 from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.row_key import row_key
-from stages.corpus.token_rows import TokenRows
 from stages.models.text_encoder import TextEncoder, open_encoder
 from stages.retrieval.embed import embed
 from stages.retrieval.embeddings import read_embeddings

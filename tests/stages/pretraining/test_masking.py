@@ -6,8 +6,8 @@ import torch
 from training_setups import CLASSES, WORDS, random_rows
 
 from stages.corpus.batches import Ragged
+from stages.corpus.examples.token_rows import TokenRows
 from stages.corpus.rowset import Rowset
-from stages.corpus.token_rows import TokenRows
 from stages.models.masked.token_ids import TokenIds
 from stages.pretraining.masking import MaskedTokens, chosen_tokens, masked_batch
 from stages.specs.pretraining import Masking

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from stages.corpus.batches import Ragged
+from stages.corpus.examples.token_rows import TokenRows
+from stages.corpus.examples.word_rows import FIRST_PIECES, WordRows
 from stages.corpus.rowset import Rowset, distinct, take_rows
-from stages.corpus.token_rows import TokenRows
-from stages.corpus.word_rows import FIRST_PIECES, WordRows
 
 
 def ragged(rows: list[list[int]]) -> Ragged:

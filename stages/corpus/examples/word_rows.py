@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.corpus.batches import Ragged, Rows
-from stages.corpus.examples import Inputs
-from stages.corpus.token_rows import TokenRows
+from stages.corpus.examples.protocol import Inputs
+from stages.corpus.examples.token_rows import TokenRows
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,7 +1,7 @@
 """What a training knows of the inputs of rows: their number, what each costs to compute, and how rows become a batch.
 
-Texts are one kind of example (``stages/corpus/token_rows.py``). The loop, the teachers' stores and the objectives know
-this protocol alone.
+Texts are one kind of example (``token_rows.py`` beside this module). The loop, the teachers' stores and the objectives
+know this protocol alone.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from stages.corpus.batches import Ragged
-from stages.corpus.token_rows import TokenRows, padded_length
+from stages.corpus.examples.token_rows import TokenRows, padded_length
 
 PAIRS = TokenRows(
     Ragged(np.array([5, 6, 7, 8, 9], np.int32), np.array([0, 2, 5])),

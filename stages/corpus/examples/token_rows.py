@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.corpus.batches import Ragged, Rows
-from stages.corpus.examples import Inputs
+from stages.corpus.examples.protocol import Inputs
 from stages.corpus.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stages.models.malloc import HUGE_PAGES
+from stages.freed_memory import HUGE_PAGES
 
 COUNT = """
 import resource, sys
 import numpy as np
-from stages.models.malloc import keep_freed_memory
+from stages.freed_memory import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def use():
@@ -38,7 +38,7 @@ def test_a_large_freed_block_is_reused_without_the_system() -> None:
 
 IN_A_THREAD = """
 import sys, threading
-from stages.models.malloc import keep_freed_memory
+from stages.freed_memory import keep_freed_memory
 keep_freed_memory()
 import torch
 def flags(address):

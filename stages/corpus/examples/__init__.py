@@ -1,0 +1,1 @@
+"""The inputs of rows, from which batches are made: the protocol, tokens, and tokens of words."""
