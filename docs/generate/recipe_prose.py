@@ -340,7 +340,13 @@ With `kind: tokens`, each word of a sentence has a label, such as the tags of en
 of this kind; a task of your own names its column of words and its tags:
 
 ```yaml
-task: {name: mine, kind: tokens, text: words, label: tags, labels: [O, B-PER, I-PER, B-LOC, I-LOC]}
+task:
+  name: mine
+  kind: tokens
+  files: {train: train.jsonl, validation: dev.conll}
+  text: words
+  label: tags
+  labels: [O, B-PER, I-PER, B-LOC, I-LOC]
 teacher: {model: sentence-transformers/all-MiniLM-L6-v2, finetune: {epochs: 4, learning_rate: 2.0e-4}}
 student:
   - {label: two, cut: {of: teacher, layers: [1, 2]}}

@@ -218,7 +218,7 @@ class OverrideBlock(Block):
     store: Annotated[dict[str, Any], PartialBlock(StoreSettings)] | None = key(
         "Changes to `store`.", {"pooling": "cls"}, None
     )
-    student: Annotated[dict[str, Any] | list[Any], PartialBlock(Student)] | None = key(
+    student: Annotated[dict[str, Any] | list[Any], PartialBlock(Student, or_list=True)] | None = key(
         "A block is merged into every student; a list replaces all students.", {"start": "mnli"}, None
     )
     method: Annotated[Any, Entries(MethodBlock)] | None = key(

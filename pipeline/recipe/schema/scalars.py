@@ -167,13 +167,16 @@ class ReadAs:
 
 @dataclass(frozen=True)
 class PartialBlock:
-    """A block of ``model`` in which any key may be left out: it is merged over another, then validated."""
+    """A block of ``model`` in which any key may be left out: it is merged over another, then validated. ``or_list``: a
+    list of whole blocks may stand in its place."""
 
     model: type[BaseModel]
+    or_list: bool = False
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         whole = handler.resolve_ref_schema(handler(self.model.__pydantic_core_schema__))
-        return {key: value for key, value in whole.items() if key != "required"}
+        partial = {key: value for key, value in whole.items() if key != "required"}
+        return {"anyOf": [partial, {"type": "array", "items": whole, "minItems": 1}]} if self.or_list else partial
 
 
 @dataclass(frozen=True)

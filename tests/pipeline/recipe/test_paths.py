@@ -30,7 +30,8 @@ NO_PATHS = {
     *("models.any.candidates", "bank.hub.repository", "bank.hub.config", "bank.hub.split", "bank.text"),
     *("task.each.hub.repository", "task.each.hub.config", "task.each.hub.revision", "task.each.hub.splits"),
     *("task.each.config", "search.student", "search.task", "search.vary", "search.method"),
-    *("bank.sentences", "tracking.project"),
+    *("bank.sentences", "tracking.project", "task.each.image"),
+    *("teacher.network.name", "student.each.network.name", "models.any.network.name"),
     *(f"resources.{stage}.custom" for stage in STAGES),
 }
 """Keys that hold a text and are no path. A new key of text belongs here, or to ``PLACES``."""

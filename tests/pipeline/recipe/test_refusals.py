@@ -160,9 +160,9 @@ REFUSALS = {
     "store.layers=[-1]": "store.layers.0: -1, must be at least 0",
     "store.layers=none": "store.layers: none, must be all or a list",
     # students
-    "student={label: a}": "student: needs exactly one of model, cut, config and bilstm; none of them",
-    "student.cut={layers: [1]}": "student: needs exactly one of model, cut, config and bilstm; model and cut are given",
-    "student={cut: {layers: [1]}, bilstm: {}}": "student: needs exactly one of model, cut, config and bilstm; cut and ",
+    "student={label: a}": "student: needs exactly one of model, cut, config, bilstm and network; none of them",
+    "student.cut={layers: [1]}": "student: needs exactly one of model, cut, config, bilstm and network; model and ",
+    "student={cut: {layers: [1]}, bilstm: {}}": "student: needs exactly one of model, cut, config, bilstm and network; ",
     "student={bilstm: {hidden: 0}}": "student.bilstm.hidden: 0, must be at least 1",
     "student={bilstm: {layers: 9}}": "student.bilstm.layers: 9, must be at most 8",
     "student={bilstm: {fc: 20000}}": "student.bilstm.fc: 20000, must be at most 16384",
@@ -240,7 +240,7 @@ REFUSALS = {
     # models
     "models.a={model: x}": "models.a.method: missing, and needed",
     "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
-    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config, bilstm, start and members; none ",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config, bilstm, network, start and ",
     "models.a={bilstm: {hidden: 8}, pretrain: {texts: task}}": "models.a.bilstm: predicts no masked tokens; leave out ",
     "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
     "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
@@ -370,7 +370,7 @@ REFUSALS = {
     "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
     "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
     "models.a={model: x, members: [teacher]}": (
-        "models.a: needs exactly one of model, cut, config, bilstm, start and members; model and members are given"
+        "models.a: needs exactly one of model, cut, config, bilstm, network, start and members; model and members "
     ),
     "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble is not trained; ",
     "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble is not trained; ",
@@ -417,7 +417,7 @@ def test_a_wrong_recipe_is_refused_in_one_line(change: str, tmp_path: Path) -> N
         ("{start: assistant}", "student.start: assistant, but models.assistant has no pretrain, and so no masked "),
         ("{start: b}", "student.start: b is no model with pretrain of this recipe; known: a, sst2"),
         ("{start: sst2}", "student.start: sst2 is the name of a task and of a model; give the model another name"),
-        ("{start: stsb}", "student: needs exactly one of model, cut, config and bilstm; none of them is given"),
+        ("{start: stsb}", "student: needs exactly one of model, cut, config, bilstm and network; none of them "),
     ],
 )
 def test_a_student_starts_from_a_masked_language_model_in_the_place_of_another(
