@@ -162,7 +162,7 @@ REFUSALS = {
     # students
     "student={label: a}": "student: needs exactly one of model, cut, config, bilstm and network; none of them",
     "student.cut={layers: [1]}": "student: needs exactly one of model, cut, config, bilstm and network; model and ",
-    "student={cut: {layers: [1]}, bilstm: {}}": "student: needs exactly one of model, cut, config, bilstm and network; ",
+    "student={cut: {layers: [1]}, bilstm: {}}": "student: needs exactly one of model, cut, config, bilstm and network",
     "student={bilstm: {hidden: 0}}": "student.bilstm.hidden: 0, must be at least 1",
     "student={bilstm: {layers: 9}}": "student.bilstm.layers: 9, must be at most 8",
     "student={bilstm: {fc: 20000}}": "student.bilstm.fc: 20000, must be at most 16384",
