@@ -357,8 +357,8 @@ method: [no-kd, vanilla-kd, annealing-kd]
 **Rows.** Parquet or JSON lines have a list of words and a list of tags in each row. CoNLL's column files (`.conll`,
 `.bio`, `.iob`, `.txt`) have a word a line, its tag in the last column, and a blank line after each sentence. Tags are
 names, or their numbers in `labels`, in the scheme IOB2: an entity begins with `B-`, and goes on with `I-` of the same
-type. A row with other tags, or with more or fewer tags than words, is refused while planning, with its number and the
-word.
+type. CoNLL's own files are in IOB1: give `scheme: iob1`. A row with other tags, or with more or fewer tags than words,
+is refused while planning, with its number and the word.
 
 **Words and pieces.** A word's first word piece stands for it: there is its label in training, and the model's outputs
 there are its logits. Words that lie behind `train.max_length` have no prediction and count as O; the facts of the

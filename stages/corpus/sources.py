@@ -146,12 +146,12 @@ class RowCheck:
 
 class WordRowCheck:
     """Checks the rows of one split in which words have labels: words must be strings, tags those of the task in
-    IOB2."""
+    its scheme."""
 
     def __init__(self, task: Task, role: SourceRole) -> None:
         assert task.labels is not None
         self._role = role
-        self._check = SentenceCheck(task.labels, "iob2")
+        self._check = SentenceCheck(task.labels, task.scheme)
 
     def texts(self, row: FileRow) -> tuple[str, ...]:
         """The words of a row in which nothing is wrong, as one text."""

@@ -44,6 +44,11 @@ RESERVED_COLUMNS = frozenset(
 """Columns of a corpus, or of a candidate table, that are not text."""
 
 
+TagScheme = Literal["iob2", "iob1", "repair"]
+"""How the tags of a file are to be read. ``iob2`` and ``iob1`` refuse sequences of another scheme; ``repair`` takes any
+``I-TYPE`` that continues no entity of its type for the beginning of one, as conlleval does."""
+
+
 class Task(BaseModel):
     """The definition of a task: its columns of text, or of images, its label, its metrics and its splits.
 
@@ -54,7 +59,7 @@ class Task(BaseModel):
     task, is the one of them whose score selects the best epoch of a training; None for the headline metric. A recipe
     puts it into the specs of trainings (``Train.select_metric``): the task in a recipe, and that of a corpus, which
     does not depend on how epochs are selected, has None. ``unit`` is what a label is of: of a row, or of each word of a
-    row, whose single column of text then holds lists of words, and whose column ``label`` lists of tags.
+    row, whose single column of text then holds lists of words, and whose column ``label`` lists of tags in ``scheme``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +76,7 @@ class Task(BaseModel):
     dev: tuple[str, ...] = ("validation",)
     test: tuple[str, ...] = ()
     unit: Literal["row", "word"] = "row"
+    scheme: TagScheme = "iob2"
 
     @property
     def kind(self) -> TaskKind:
@@ -101,10 +107,10 @@ class Task(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """The fields as JSON, as they are written beside rows and models: those of images only for a task on images,
-        and ``unit`` only where labels are of words, so that files of other tasks are as they were before there were
-        such tasks."""
+        and ``unit`` and ``scheme`` only where labels are of words, so that files of other tasks are as they were before
+        there were such tasks."""
         images = {"image", "channels"} if self.image is None else set()
-        return self.model_dump(mode="json", exclude=images | ({"unit"} if self.unit == "row" else set()))
+        return self.model_dump(mode="json", exclude=images | ({"unit", "scheme"} if self.unit == "row" else set()))
 
     @property
     def primary(self) -> Metric:

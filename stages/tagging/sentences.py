@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.files.rows import FileRow, FileRows, open_rows, shown_names
+from stages.specs.tasks import TagScheme
 from stages.tagging.column_files import is_column_file, open_columns
-from stages.tagging.tags import Scheme, TagParser, shown, split_tag, tag_set
+from stages.tagging.tags import TagParser, shown, split_tag, tag_set
 
 LIST_KINDS = ("parquet", "jsonl")
 """Kinds of tables whose rows hold lists."""
@@ -67,7 +68,7 @@ def open_sentences(path: Path, columns: SentenceColumns) -> AbstractContextManag
     return open_rows(path, names, LIST_KINDS)
 
 
-def read_sentences(path: Path, columns: SentenceColumns, tags: Sequence[str], scheme: Scheme) -> Iterator[Sentence]:
+def read_sentences(path: Path, columns: SentenceColumns, tags: Sequence[str], scheme: TagScheme) -> Iterator[Sentence]:
     """The sentences of a file, in order; they are complete only if the iterator ends without an error.
 
     ``tags`` is the tag set. Raises ValueError for wrong data, at the end if single rows are wrong, and for a file
@@ -137,7 +138,7 @@ class SentenceCheck:
     """Checks the rows of one file: words must be strings with something to see, tags those of the task in its
     scheme."""
 
-    def __init__(self, tags: Sequence[str], scheme: Scheme) -> None:
+    def __init__(self, tags: Sequence[str], scheme: TagScheme) -> None:
         self._parse = TagParser(tags, scheme)
 
     def __call__(self, row: FileRow) -> tuple[Sentence | None, str]:

@@ -7,13 +7,11 @@ are numbers of tags in a task's tag set, always in IOB2.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
+
+from stages.specs.tasks import TagScheme
 
 OUTSIDE = "O"
-Scheme = Literal["iob2", "iob1", "repair"]
-"""How the tags of a file are to be read. ``iob2`` and ``iob1`` refuse sequences of another scheme; ``repair`` takes any
-``I-TYPE`` that continues no entity of its type for the beginning of one, as conlleval does."""
-
 MOST_SHOWN = 40
 """Characters of a value in a message."""
 
@@ -76,7 +74,7 @@ def check_tag_set(tags: Sequence[str]) -> None:
 class TagParser:
     """Parses the tags of sentences: names of tags, or their numbers in the tag set, to numbers in IOB2."""
 
-    def __init__(self, tags: Sequence[str], scheme: Scheme = "iob2") -> None:
+    def __init__(self, tags: Sequence[str], scheme: TagScheme = "iob2") -> None:
         """``tags`` is the tag set. Raises ValueError where it is none (``check_tag_set``)."""
         check_tag_set(tags)
         self._tags = tuple(tags)
@@ -116,7 +114,7 @@ class TagParser:
         return {tag.casefold(): tag for tag in self._tags}.get(value.strip().casefold())
 
 
-def check_sequence(words: Sequence[str], tags: Sequence[str], scheme: Scheme) -> None:
+def check_sequence(words: Sequence[str], tags: Sequence[str], scheme: TagScheme) -> None:
     """Raise ValueError, which names the first wrong word and the remedy, for tags that ``scheme`` does not allow."""
     match scheme:
         case "repair":

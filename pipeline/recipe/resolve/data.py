@@ -22,7 +22,7 @@ def task_of(block: TaskBlock) -> Task:
     if not own and block.name in BUILT_IN:
         if block.kind == "tokens" and BUILT_IN[block.name].unit != "word":
             raise PlacedError(("kind",), "tokens", f"but the words of {block.name} have no labels; leave it out")
-        return BUILT_IN[block.name].model_copy(update={**splits, "select": None})
+        return BUILT_IN[block.name].model_copy(update={**splits, **_scheme_of(block), "select": None})
     if not own and block.files is None and block.hub is None:
         raise unknown(("name",), block.name, "built-in task", list(BUILT_IN))
     return _described(block, splits or {"test": ("test",)})
@@ -30,7 +30,7 @@ def task_of(block: TaskBlock) -> Task:
 
 def _describing_keys(block: TaskBlock) -> set[str]:
     """The keys of the block that describe a task of its own: none where it names a built-in task."""
-    return set(block.explicit()) - {"name", "kind", "files", "hub", "config", "select"}
+    return set(block.explicit()) - {"name", "kind", "scheme", "files", "hub", "config", "select"}
 
 
 def select_metric(block: TaskBlock, task: Task) -> Metric | None:
@@ -112,13 +112,24 @@ def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
     if block.image is not None:
         columns = {"image": block.image, "channels": block.channels or 3}
     keys = {"name": block.name, **columns, "label": block.label, "labels": block.labels, "metrics": metrics}
-    unit = {"unit": "word"} if block.kind == "tokens" else {}
+    unit: dict[str, object] = {"unit": "word"} if block.kind == "tokens" else {}
+    unit |= _scheme_of(block)
     try:
         return Task.model_validate({**keys, **splits, **unit})
     except ValidationError as error:
         found = failed_check(error)
         place = ("metric",) if found.place == ("metrics",) else found.place
         raise PlacedError(place, ABSENT, found.problem) from error
+
+
+def _scheme_of(block: TaskBlock) -> dict[str, object]:
+    """The scheme of a task's tags as a field of ``Task``, where the block gives one. Raises PlacedError for a task
+    whose words have no labels."""
+    if block.scheme is None:
+        return {}
+    if block.kind != "tokens" and (block.name not in BUILT_IN or BUILT_IN[block.name].unit != "word"):
+        raise PlacedError(("scheme",), block.scheme, "is of tags of words; add kind: tokens, or leave it out")
+    return {"scheme": block.scheme}
 
 
 def _check_tags(block: TaskBlock) -> None:

@@ -15,7 +15,7 @@ from pipeline.recipe.schema.scalars import (
     distinct,
     key,
 )
-from stages.specs.tasks import Metric
+from stages.specs.tasks import Metric, TagScheme
 
 
 class HubTask(Block):
@@ -54,6 +54,13 @@ class TaskBlock(Block):
         "label; of dev and test the cosines of their embeddings are compared with it. `tokens`: each word of "
         "a sentence has a label, as [entities](#labels-on-words) have. Default: rows have labels.",
         "embedding",
+        None,
+    )
+    scheme: TagScheme | None = key(
+        "How the tags of the kind `tokens` are written: `iob2`, where each entity begins with `B-`; `iob1`, as in "
+        "CoNLL's own files, where one begins with `B-` only right after another of its type; or `repair`, which takes "
+        "both, and any `I-` that continues no entity for the beginning of one. Default: `iob2`.",
+        "iob1",
         None,
     )
     files: FrozenMapping[Text] | None = key(

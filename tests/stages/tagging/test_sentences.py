@@ -11,6 +11,7 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from stages.corpus.row_key import row_key
+from stages.specs.tasks import TagScheme
 from stages.tagging.sentences import (
     Sentence,
     SentenceColumns,
@@ -19,7 +20,7 @@ from stages.tagging.sentences import (
     row_text,
     words_of,
 )
-from stages.tagging.tags import Scheme, spans, tag_set
+from stages.tagging.tags import spans, tag_set
 
 DATA = Path(os.environ.get("STILLHOUSE_DATA", Path(__file__).parents[3] / "../shared/data"))
 TAGS = tag_set(["ORG", "PER"])
@@ -36,7 +37,7 @@ def jsonl(path: Path, rows: Sequence[object]) -> Path:
 
 
 def read(
-    path: Path, columns: SentenceColumns = USUAL, scheme: Scheme = "iob2", tags: Sequence[str] = TAGS
+    path: Path, columns: SentenceColumns = USUAL, scheme: TagScheme = "iob2", tags: Sequence[str] = TAGS
 ) -> list[Sentence]:
     return list(read_sentences(path, columns, tags, scheme))
 
