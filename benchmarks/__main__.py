@@ -29,6 +29,7 @@ NAMES = (
     "minimax",
     "mate",
     "live_vs_store",
+    "images",
     "dump_vs_bare",
     "store_bytes",
     "decode",
