@@ -21,7 +21,8 @@ from stages.outputs.sizes import chosen_layers
 from stages.specs.axes.data import MovedEmbeddings, WithGenerator
 from stages.specs.axes.structures import LayerStructure
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
-from stages.specs.layers import EveryToken
+from stages.specs.layer_map import check_one_width
+from stages.specs.layers import Concatenate, EveryToken, Outputs
 from stages.specs.method import Method, without_idle_settings
 from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 
@@ -226,6 +227,8 @@ class StudentNodes:
         for name, model in teacher_models:
             stored = chosen_layers(self.outputs.layers(name, model), depth)
             structure.check_store(stored, self.starting_points.recipe.store.pooling)
+            if model.shape.widths and not isinstance(structure, Concatenate | Outputs):
+                check_one_width(structure.layer_groups(), model.shape.widths)
         return method.model_copy(update={"structure": structure})
 
     def _inputs(

@@ -214,8 +214,10 @@ def _check_selection(recipe: TaskRecipe) -> None:
     finetune = recipe.teacher.finetune
     trained = [learner.train for _, learner in recipe.learners()] + ([] if finetune is None else [finetune])
     if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
+        students = any(learner.train.select == "holdout" for _, learner in recipe.learners())
         problem = (
-            "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev or last"
+            f"but {'train' if students else 'teacher.finetune'}.select: holdout picks the best epoch on what is held "
+            "out; hold some out, or select: dev or last"
         )
         raise PlacedError(("data", "holdout"), 0, problem)
     for place, learner in recipe.learners():

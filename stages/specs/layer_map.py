@@ -4,7 +4,7 @@ Pure arithmetic on the depths of two models. Which of it a structure uses is in 
 only.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +54,18 @@ def check_depths(groups: Collection[LayerGroup], student: int, teacher: int) -> 
         _require_layer("student", group.student, student)
         for layer in group.teacher:
             _require_layer("teacher", layer, teacher)
+
+
+def check_one_width(groups: Collection[LayerGroup], widths: Sequence[int] | Mapping[int, int]) -> None:
+    """Raise ValueError if the teacher's layers in a group differ in width, so that no mean over them is defined.
+    ``widths`` are those of the teacher's layers, by their numbers."""
+    for group in groups:
+        found = sorted({widths[layer] for layer in group.teacher})
+        if len(found) > 1:
+            raise ValueError(
+                f"structure: layers {list(group.teacher)} of the teacher are {found} wide; group layers of one width, "
+                "or use kind: concatenate"
+            )
 
 
 def _require_layer(model: str, layer: int, depth: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.specs.axes.structures import NoLayers, StructureKind
-from stages.specs.layer_map import LayerGroup, score_name, token_state_name
+from stages.specs.layer_map import LayerGroup, check_one_width, score_name, token_state_name
 from stages.specs.layers import Attend, Concatenate, EveryToken, Outputs, Pick, Random, Relational, Structure
 from stages.training.objective.layer_losses import (
     TeacherOutputs,
@@ -47,13 +47,8 @@ class Widths:
     def of_group(self, group: LayerGroup) -> tuple[int, int]:
         """The width of a group's student layer, and that of its teacher layers, which must be one. Raises ValueError
         for teacher layers of several widths, which only ``concatenate`` can follow."""
-        found = {self.teacher[layer] for layer in group.teacher}
-        if len(found) > 1:
-            raise ValueError(
-                f"structure: layers {list(group.teacher)} of the teacher are {sorted(found)} wide; group layers of one "
-                "width, or use kind: concatenate"
-            )
-        return self.student[group.student], found.pop()
+        check_one_width([group], self.teacher)
+        return self.student[group.student], self.teacher[group.teacher[0]]
 
     def end_to_end(self, group: LayerGroup) -> int:
         """The width of a group's teacher layers end to end."""

@@ -112,6 +112,7 @@ def test_a_second_plan_builds_nothing_and_commands_for_texts_refuse_the_model(ra
 
 REFUSALS = {
     "method=[minimax-knn]": "minimax-knn needs the tokens of texts, and pictures has images; use another method",
+    "method=[alp]": "of the teacher are [16, 32, 64] wide; group layers of one width, or use kind: concatenate",
     "method=[tinybert]": "follows the states of tokens, and pictures has images",
     "student=[{model: somewhere, head: cls}]": "head: is of models of texts, and pictures has images",
     "teacher.finetune=null": "teacher.network: has random weights; add teacher.finetune",
