@@ -231,7 +231,7 @@ def concentrations_of(ground: Ground) -> Iterator[Concentration]:
         batch = training.setup.train.batch(rows, "cpu")
         stored = training.setup.signal.read(rows, request)
         with torch.no_grad():
-            _, hidden, _ = forward(model, batch.inputs, hidden=True)
+            hidden = forward(model, batch.inputs, hidden=True).states
         for group in groups:
             state = pooled_state(hidden[group.student], batch.inputs["attention_mask"], structure.pooling)
             states[group.student].append(state)

@@ -59,8 +59,7 @@ def embedded(model: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def same_bits(first: ForwardOutputs, second: ForwardOutputs) -> bool:
-    (logits, states, _), (others, other_states, _) = first, second
-    pairs = zip((logits, *states), (others, *other_states), strict=True)
+    pairs = zip((first.logits, *first.states), (second.logits, *second.states), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
 
 

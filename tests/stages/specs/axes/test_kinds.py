@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TaskKind
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TOKEN_LABELS, TaskKind
 from stages.specs.axes.terms import SoftTerm, SquaredTerm
 from stages.specs.tasks import BUILT_IN, Metric
 
@@ -36,7 +36,8 @@ def test_a_regression_has_the_squared_error_in_the_place_of_a_divergence() -> No
     assert REGRESSION.teacher_term(softened) == SquaredTerm(0.7)
 
 
-def test_each_metric_fits_one_kind_and_those_of_each_task_fit_its_own() -> None:
-    assert CLASSIFICATION.metrics | REGRESSION.metrics == set(get_args(Metric))
+def test_each_metric_fits_a_kind_and_those_of_each_task_fit_its_own() -> None:
+    assert CLASSIFICATION.metrics | REGRESSION.metrics | TOKEN_LABELS.metrics == set(get_args(Metric))
     assert not CLASSIFICATION.metrics & REGRESSION.metrics
+    assert CLASSIFICATION.metrics & TOKEN_LABELS.metrics == {"accuracy"}
     assert all(set(task.metrics) <= task.kind.metrics for task in BUILT_IN.values())
