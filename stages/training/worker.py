@@ -40,6 +40,7 @@ from stages.training.live_teachers import open_live_teachers
 from stages.training.loop import Training
 from stages.training.participants.generator.opening import open_generator
 from stages.training.participants.protocol import Cost, Participant
+from stages.training.selection.epochs import selection_warnings
 from stages.training.selection.learning_rates import sweep_of, with_rate
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import (
@@ -100,6 +101,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     training = Training(model, setup, worker)
     training.run()
     progress = training.progress
+    warnings += selection_warnings(job.spec.train, progress.history, progress.best)
     last = last_epoch_scores(model, job, meta, worker)
     best = {split: last[split] for split, about in meta.splits.items() if about.role == "dev"}
     if progress.best + 1 < len(progress.history):

@@ -1,5 +1,6 @@
 """The selection of the epoch whose weights a training keeps: scores on the selecting split, and the rule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from stages.evaluation.predictions import Labels, Logits
 from stages.evaluation.scoring import scores
 from stages.specs.student import Train
 from stages.specs.tasks import Metric, Task
+
+FAR_BELOW = 5.0
+"""Points of the selecting metric by which the likeliest epoch may be below the best one without a warning."""
 
 
 class EpochScores(Protocol):
@@ -50,6 +54,22 @@ def selection_loss(task: Task, logits: Logits, labels: Labels) -> float:
     if not task.kind.has_classes:
         return float(np.mean((logits[:, 0].astype(np.float64) - labels) ** 2))
     return negative_log_likelihood(logits, labels)
+
+
+def selection_warnings(train: Train, history: Sequence[EpochScores], best: int) -> list[str]:
+    """A warning, in one line, if the epoch of greatest likelihood, ``best`` of ``history`` from 0, scores far below
+    another; else []. That happens where a training is sure of its rows after an epoch or two, as with few rows and a
+    high learning rate: the first epoch is then the likeliest although it knows least."""
+    if train.select_by != "likelihood" or train.select == "last" or not history:
+        return []
+    top = max(range(len(history)), key=lambda epoch: history[epoch].score)
+    lost = history[top].score - history[best].score
+    if not lost > FAR_BELOW:
+        return []
+    return [
+        f"epoch {best + 1} was kept, the likeliest, whose score {history[best].score:.1f} is {lost:.1f} below that of "
+        f"epoch {top + 1}; give a lower learning_rate or fewer epochs, or select_by: metric"
+    ]
 
 
 def is_selected(train: Train, epoch: EpochScores, best: EpochScores | None) -> bool:

@@ -25,7 +25,7 @@ from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.training.checkpoint import Epoch, Progress
 from stages.training.loop import fit
-from stages.training.selection.epochs import is_selected, selection_loss, selection_scores
+from stages.training.selection.epochs import is_selected, selection_loss, selection_scores, selection_warnings
 
 TWO_PHASES = Method(targets=TeacherTargets(), training=Annealing(first_phase=0.67))
 
@@ -114,3 +114,19 @@ def test_the_second_phase_starts_from_the_epoch_of_the_first_that_the_rule_selec
     selected = 3 if "select" in rule else int(np.argmin([epoch.selection_loss for epoch in first]))
     moved = [max(float((weights[4][name] - before[name]).abs().max()) for name in before) for before in weights[:4]]
     assert [distance < 1.05e-2 for distance in moved] == [epoch == selected for epoch in range(4)]
+
+
+def test_a_likeliest_epoch_whose_score_is_far_below_another_is_warned_of() -> None:
+    def epochs(*scored: tuple[float, float]) -> list[Epoch]:
+        return [Epoch("train", number, 0.5, score, loss, 1.0) for number, (score, loss) in enumerate(scored)]
+
+    sure, near = epochs((68.8, 0.56), (79.0, 0.62), (77.1, 0.83)), epochs((76.0, 0.56), (79.0, 0.62))
+    likeliest = Train(select_by="likelihood")
+    (warning,) = selection_warnings(likeliest, sure, 0)
+    assert warning == (
+        "epoch 1 was kept, the likeliest, whose score 68.8 is 10.2 below that of epoch 2; give a lower learning_rate "
+        "or fewer epochs, or select_by: metric"
+    )
+    assert selection_warnings(likeliest, near, 0) == []
+    assert selection_warnings(Train(), sure, 1) == []
+    assert selection_warnings(likeliest, epochs((float("nan"), 0.5), (float("nan"), 0.4)), 1) == []
