@@ -63,8 +63,6 @@ def settings_for(rows: int, width: int) -> Settings:
     teacher_rate, rate = (
         (1.0e-4, 2.0e-4) if width <= NARROW else (3.0e-5, 5.0e-5) if width <= BASE else (1.0e-5, 3.0e-5)
     )
-    if rows < SMALL_ROWS and width <= NARROW:
-        teacher_rate = 2.0e-4
     seeds = (0, 1, 2) if rows <= SEEDED_ROWS else (0,)
     return Settings(teacher_epochs, teacher_rate, epochs, rate, temperatures, first_phase, seeds)
 
