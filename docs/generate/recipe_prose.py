@@ -322,8 +322,9 @@ teacher runs over all of them once. Students without a teacher have the same vie
 Teachers, students and further models are [networks](#studentnetwork) by name, or directories with a classifier of
 images that `transformers.AutoModelForImageClassification` loads (ViT, DeiT, ConvNeXt and others) and that reads images
 of this size. The states of a layer that methods match are the mean over positions of its maps; the stem of a network is
-layer 0, and each stage of a ResNet, or block of a plain CNN, a layer. Methods that need tokens are refused. Saved
-networks load with `stillhouse.load_model(DIRECTORY)`; `predict`, `export` and `latency` read texts only.
+layer 0, and each stage of a ResNet, or block of a plain CNN, a layer. Methods that need tokens are refused, and so are
+those that take a mean over layers of several widths (`alp`, `rail-kd`). Saved networks load with
+`stillhouse.load_model(DIRECTORY)`; `predict`, `export` and `latency` read texts only.
 
 ```yaml
 task: {name: pets, image: image, labels: [cat, dog], files: {train: pets/train, test: pets/test}}
