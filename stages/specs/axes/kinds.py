@@ -85,25 +85,13 @@ class Regression(TaskKind):
         return logits[:, 0]
 
 
-class TokenLabels(TaskKind):
-    """Each word of a row has one of C tags, such as those of entities: cross-entropy of each word, and the tag of the
-    largest logit. The loss of a row is the mean over its words that the model reads."""
+class TokenLabels(Classification):
+    """Each word of a row has one of C tags, such as those of entities, and is classified as a row of a classification
+    is. The loss of a row is the mean over its words that the model reads."""
 
     name: ClassVar[str] = "tokens"
-    has_classes: ClassVar[bool] = True
-    label_type: ClassVar[Literal["int64", "float32"]] = "int64"
     metrics: ClassVar[frozenset[str]] = frozenset({"entity_f1", "entity_precision", "entity_recall", "accuracy"})
     has_entries: ClassVar[bool] = True
-
-    def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
-        return cross_entropy(logits_NC, labels_N)
-
-    def teacher_term(self, softened: TeacherTerm) -> TeacherTerm:
-        return softened
-
-    def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
-        found: npt.NDArray[np.int64] = logits.argmax(-1)
-        return found
 
     def row_values(self, values: "Tensor", entries: "Tensor | None") -> "Tensor":
         """[B]: the mean of [B, W] over the words of each row; values of rows, [B], are left as they are."""

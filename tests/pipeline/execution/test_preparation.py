@@ -1,4 +1,4 @@
-"""Which process a place is asked to prepare before the first stage starts."""
+"""Which process a run has prepared before its first stage starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
