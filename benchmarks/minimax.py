@@ -48,16 +48,20 @@ def measure(scene: Scene) -> list[Finding]:
     return found
 
 
-def setup(scene: Scene, data: Data) -> TrainingSetup:
-    """A training of two epochs, so that a method that scores every second epoch does so once."""
+def setup(scene: Scene, data: Data, epochs: int = 2, similar: bool = True) -> TrainingSetup:
+    """A training of two epochs, so that a method that scores every second epoch does so once. Candidates are of a
+    length ``similar`` to that of their row, or of any length, as neighbours among texts of a bank are."""
     method = LOGITS.model_copy(update={"data": data})
     read = signal_of(scene.spec(LOGITS), {"outputs": scene.store}, scene.train)
     plain = scene.setup(method, read)
-    train = plain.spec.train.model_copy(update={"epochs": 2})
+    train = plain.spec.train.model_copy(update={"epochs": epochs})
     whole = replace(plain, spec=plain.spec.model_copy(update={"train": train}))
     if not method.needs_candidates:
         return whole
-    table = rows_of_similar_length(scene.train.costs)
+    costs = scene.train.costs
+    table = (
+        rows_of_similar_length(costs) if similar else np.random.default_rng(0).integers(0, len(costs), (len(costs), K))
+    )
     return replace(whole, candidate_pool=CandidatePool(scene.train, read, table, np.zeros(table.shape, np.float32)))
 
 

@@ -7,7 +7,7 @@ from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import outputs_of_row
 from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, started_bytes
 from pipeline.graph.external.inputs import data_input
-from pipeline.graph.external.model_configs import check_classifier, check_cut
+from pipeline.graph.external.model_configs import check_classifier, check_cut, check_unpadded
 from pipeline.graph.image_models import image_model
 from pipeline.graph.nodes import (
     NO_INPUT,
@@ -140,6 +140,8 @@ class StartingPoints:
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         start: Start = Pretrained(head=changed_head(self.recipe.teacher.head, base.kind.head))
         start = self.recipe.teacher.network or start
+        with refused(f"task {self.task}"):
+            check_unpadded(finetune, base.kind.architecture, "teacher.finetune")
         return self.trained(name, "finetune", base, DistilSpec(start=start, train=finetune))
 
     def base(self, student: Student) -> Model:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
-from pipeline.graph.external.model_configs import check_embeddings, check_scores
+from pipeline.graph.external.model_configs import check_embeddings, check_scores, check_unpadded
 from pipeline.graph.live_models import LiveModels, live_models
 from pipeline.graph.nodes import Edge, ExternalInput, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints
@@ -15,6 +15,7 @@ from pipeline.graph.trained_models import after_epoch, trained_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
 from pipeline.recipe.references import teachers, weighed
 from stages.corpus.batches import steps_of
+from stages.models.bilstm import BILSTM
 from stages.models.heads import changed_head
 from stages.models.shape import Shape, started_shape
 from stages.outputs.sizes import chosen_layers
@@ -24,7 +25,7 @@ from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RA
 from stages.specs.layer_map import check_one_width
 from stages.specs.layers import Concatenate, EveryToken, Outputs
 from stages.specs.method import Method, without_idle_settings
-from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
+from stages.specs.student import Bilstm, DistilSpec, Pretrained, Train, rate_text
 
 Teacher = tuple[str, Model]
 """A model that teaches, and the name that its nodes contain."""
@@ -177,6 +178,7 @@ class StudentNodes:
         method = without_idle_settings(method, self.starting_points.recipe.task.kind)
         if isinstance(method.data, MovedEmbeddings | WithGenerator):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
+        check_unpadded(train, BILSTM if isinstance(start, Bilstm) else base.kind.architecture, "train")
         own = started_shape(start, self.starting_points.base(student).shape)
         if method.structure.follows != "nothing":
             if not own.layers:
@@ -187,6 +189,11 @@ class StudentNodes:
             method = self._resolved(method, own.layers, teacher_models, train.seed)
             if isinstance(method.structure, EveryToken):
                 check_every_token(method.structure, student.label, base, own, teacher_models)
+                if method.structure.scores and train.unpadded:
+                    raise ValueError(
+                        "train.unpadded: true, but structure.scores needs the padded attention of the model; give "
+                        "train: {unpadded: false} for this method, or scores: false"
+                    )
         if method.needs_contrast:
             check_contrast(student.label, own, teacher_models)
         if isinstance(method.data, WithGenerator):

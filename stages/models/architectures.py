@@ -162,6 +162,11 @@ GIVES_SCORES = (
 softmax over them. ModernBERT masks pairs of tokens that are far apart, Longformer and BigBird compute only some pairs,
 and ConvBERT has convolutions beside its heads: they are left out."""
 
+UNPADDED = ("bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
+"""Architectures whose layers can run without padding (``stages.models.passes.unpadded``): each layer takes states
+alone, and its attention is one of transformers' exchangeable functions. MPNet and DeBERTa have attention of their own,
+and ModernBERT's layers take the angles of each position beside the states."""
+
 LAST_TOKEN_BY_ID = tuple(name for name in READS_OTHER_STATES if name not in ("canine", "xlnet"))
 """Architectures whose own classification head reads the state of a row's last token, and finds it as the last id that
 is not that of padding. Without ids, transformers takes the last position, which is padding in all rows but the longest.

@@ -122,7 +122,8 @@ class Train(Frozen):
 
     ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
     worker; gradients add up to those of the batch. ``graphs`` is how a GPU runs the steps, as CUDA graphs or kernel by
-    kernel, and not part of the key. ``freeze`` names the parts of the student that keep their first
+    kernel, and not part of the key. ``unpadded``: the layers compute the tokens of a batch and not its padding, which
+    draws other dropout masks. ``freeze`` names the parts of the student that keep their first
     weights: ``embeddings``, the table of word embeddings. ``weight_decay`` is AdamW's; another ``optimizer`` has its
     own. ``schedule`` is the course of the learning rate over each phase, after the ``warmup``.
 
@@ -146,6 +147,7 @@ class Train(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     graphs: Annotated[Literal["on", "off"], FurtherFiles({"on": ("on", "off"), "off": ("on", "off")})] = "on"
+    unpadded: bool = False
     freeze: tuple[Literal["embeddings"], ...] = Field((), max_length=1)
     select: Literal["holdout", "dev", "last"] = "holdout"
     select_by: Literal["metric", "likelihood"] = "metric"

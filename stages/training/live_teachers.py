@@ -9,9 +9,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from stages.models.architectures import UNPADDED
 from stages.models.by_task import load
 from stages.models.cutting import reorder_outputs
+from stages.models.embeddings.words import unwrapped
 from stages.models.forward import forward
+from stages.models.passes.unpadded import compute_tokens_only
 from stages.models.predict import autocast
 from stages.specs.input_names import LIVE, one_or_in_order
 from stages.specs.schedule import OutputRequest
@@ -71,6 +74,9 @@ def open_live_teachers(spec: DistilSpec, inputs: Mapping[str, Path], device: str
         frozen(reorder_outputs(load(directory), order), device)
         for directory, order in zip(directories, orders, strict=True)
     ]
+    for model in models if spec.train.unpadded else ():
+        if unwrapped(model).config.model_type in UNPADDED:
+            compute_tokens_only(unwrapped(model))
     return LiveTeachers(models, spec.train.precision, device, temperatures(spec.method, inputs))
 
 

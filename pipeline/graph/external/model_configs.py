@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import nearest
 from pipeline.graph.external.text_kinds import text_kinds
 from stages.images.networks.description import NETWORK_TYPES, shape_in
-from stages.models.architectures import GIVES_SCORES, embedding_problem
+from stages.models.architectures import GIVES_SCORES, UNPADDED, embedding_problem
 from stages.models.bilstm import BILSTM
 from stages.models.config_fields import (
     OTHER,
@@ -28,7 +28,7 @@ from stages.models.heads import HEAD_FIELD, is_own_class
 from stages.models.parameters import parameter_bound
 from stages.models.shape import DEPTHS, HEADS, WIDTHS
 from stages.models.weights_header import Shapes, lacks_masked_head, token_count
-from stages.specs.student import Head
+from stages.specs.student import Head, Train
 
 Changes = tuple[tuple[str, int | float | str | bool], ...]
 """Fields of a configuration and their new values, in order of their names."""
@@ -183,6 +183,20 @@ def check_scores(model_type: str, field: str, remedy: str) -> None:
             f"{field}: needs attention scores before the softmax, which {model_type} does not give for all tokens of a "
             f"row; {remedy}, or use another model, such as a BERT or a RoBERTa"
         )
+
+
+def check_unpadded(train: Train, model_type: str, field: str) -> None:
+    """Raise ValueError if a training is to leave padding out, and its model, of this architecture, or its other
+    settings do not allow that. ``field`` is the block of the recipe that has the settings."""
+    if not train.unpadded:
+        return
+    if model_type not in UNPADDED:
+        raise ValueError(
+            f"{field}.unpadded: true, but the layers of {model_type} cannot leave padding out; leave it out, or use a "
+            f"model that is one of {', '.join(UNPADDED)}"
+        )
+    if train.compile:
+        raise ValueError(f"{field}.unpadded: true, but {field}.compile is, too, and compiles padded layers; give one")
 
 
 def check_cut(model_type: str, layers: Sequence[int]) -> None:

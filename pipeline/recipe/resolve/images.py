@@ -91,6 +91,7 @@ def _check_method(place: Place, label: str, block: AxesBlock, task: Task) -> Non
 
 
 def _check_train(place: Place, train: Train, recipe: TaskRecipe) -> None:
-    if train.freeze:
-        own = ("train",) if train.freeze == recipe.train.freeze else place
-        raise PlacedError((*own, "freeze"), list(train.freeze), f"but {recipe.task.name} has images; leave it out")
+    for name, value in (("freeze", list(train.freeze)), ("unpadded", train.unpadded)):
+        if value:
+            own = ("train",) if getattr(train, name) == getattr(recipe.train, name) else place
+            raise PlacedError((*own, name), value, f"but {recipe.task.name} has images; leave it out")

@@ -92,6 +92,14 @@ class OptimisationBlock(Block):
         "off",
         of=TRAIN["graphs"],
     )
+    unpadded: Flag = key(
+        "Compute the tokens of a batch and not its padding, for models of the BERT, RoBERTa, DistilBERT and ELECTRA "
+        "families. It pays for methods with candidates, whose lengths differ: a third of their positions and more are "
+        "padding, where rows of train are batched by length. Without dropout the losses are the same; dropout draws "
+        "other masks. On a GPU such steps run kernel by kernel.",
+        True,
+        of=TRAIN["unpadded"],
+    )
     freeze: tuple[Literal["embeddings"], ...] = key(
         "Parts of the model that keep their first weights: `embeddings`, the table of word embeddings. They are most "
         "of a small student's weights, so that each step takes less time and memory.",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stages.models.cast_weights import CastWeights
+from stages.models.passes.cast_weights import CastWeights
 
 
 def unwrapped(model: nn.Module) -> PreTrainedModel:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
 from stages.models.adapters.protocol import ForwardOutputs
-from stages.models.cast_weights import CastWeights
 from stages.models.embeddings.words import unwrapped, word_embeddings
 from stages.models.forward import forward, pooled_state, recorded_scores, widths
+from stages.models.passes.cast_weights import CastWeights
+from stages.models.passes.unpadded import compute_tokens_only
 from stages.models.predict import autocast
 from stages.specs.axes.kinds import TaskKind
 from stages.specs.axes.structures import LayerStructure
@@ -108,6 +109,8 @@ class TrainedParts:
         self.records_scores = isinstance(self.structure, EveryToken) and self.structure.scores
         if self.records_scores:
             unwrapped(model).set_attn_implementation("eager")  # the other implementations never form the scores
+        if settings.unpadded:
+            compute_tokens_only(unwrapped(model))
         if "embeddings" in settings.freeze:
             word_embeddings(model).requires_grad_(False)
         matched = Widths(widths(model), setup.teacher_widths, setup.task.outputs)

@@ -141,6 +141,8 @@ def graphs_problem(model_type: str, setup: TrainingSetup, worker: LoopWorker) ->
         return "several workers train together"
     if setup.spec.train.micro_batch is not None:
         return "train.micro_batch divides a step"
+    if setup.spec.train.unpadded:
+        return "train.unpadded gives each batch a shape of its own"
     if model_type not in CAPTURED:
         return f"the forward pass of {model_type} waits for the GPU or copies to it"
     if isinstance(setup.spec.method.structure, EveryToken):

@@ -155,6 +155,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
             Train(weight_decay=0.0),
             Train(max_grad_norm=2.0),
             Train(precision="bfloat16"),
+            Train(unpadded=True),
             Train(freeze=("embeddings",)),
             Train(select="dev"),
             Train(select_by="likelihood"),

@@ -32,8 +32,8 @@ from training_setups import (
 )
 
 from stages.corpus.rowset import Batch
-from stages.models.cast_weights import CastWeights
 from stages.models.embeddings.words import unwrapped
+from stages.models.passes.cast_weights import CastWeights
 from stages.specs.method import Method
 from stages.training.loop import Training
 from stages.training.setup import TrainingSetup
