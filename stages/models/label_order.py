@@ -42,9 +42,13 @@ def _check_head(config: Mapping[str, object], task: Task) -> None:
     """Raise ValueError unless the model has a classification head with as many outputs as the task."""
     architectures = config.get("architectures")
     known = ", ".join(architectures) if isinstance(architectures, list) else "none named"
-    needed = "ForTokenClassification" if task.kind.has_entries else "ForSequenceClassification"
+    if task.image is not None:
+        needed, what = "ForImageClassification", "head that classifies images"
+    elif task.kind.has_entries:
+        needed, what = "ForTokenClassification", "head for labels on words"
+    else:
+        needed, what = "ForSequenceClassification", "classification head"
     if needed not in known:
-        what = "head for labels on words" if task.kind.has_entries else "classification head"
         raise ValueError(f"teacher.model: it has no {what} ({known}); add teacher.finetune")
     outputs = len(_own_names(config))
     if outputs != task.outputs:

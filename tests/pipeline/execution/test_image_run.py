@@ -110,6 +110,18 @@ def test_a_second_plan_builds_nothing_and_commands_for_texts_refuse_the_model(ra
     assert refused.code == 2 and "reads images, and this command gives models texts" in refused.err
 
 
+def test_a_trained_network_teaches_as_it_is(ran: Project, tmp_path: Path) -> None:
+    """In a storage of its own, where the student is the one that the same weights taught after their fine-tuning."""
+    teacher = next(iter(ran.storage.glob("models/*/pictures/teacher-resnet-8-0"))).resolve()
+    given = ("--set", f"teacher={{model: {teacher}}}", "--set", "method=[vanilla-kd]", "--set", "models={}")
+    result = stillhouse("run", str(ran.recipe), "--inline", "--storage", str(tmp_path / "other"), *given)
+    assert result.code == 0, result.err
+    (student,) = (tmp_path / "other").glob("models/*/pictures/vanilla-kd-cnn-2-0")
+    (before,) = ran.storage.glob("models/*/pictures/vanilla-kd-cnn-2-0")
+    name = "model.images.safetensors"
+    assert (student / name).read_bytes() == (before / name).read_bytes()
+
+
 REFUSALS = {
     "method=[minimax-knn]": "minimax-knn needs the tokens of texts, and pictures has images; use another method",
     "method=[alp]": "of the teacher are [16, 32, 64] wide; group layers of one width, or use kind: concatenate",

@@ -102,6 +102,15 @@ def test_a_regression_has_one_output_which_needs_no_order() -> None:
     assert label_order({"architectures": ["BertForSequenceClassification"], "num_labels": 1}, STSB, None) is None
 
 
+def test_a_classifier_of_images_has_a_head_of_its_own_name() -> None:
+    task = Task(name="mine", image="image", text=(), labels=("cat", "dog"))
+    found = {"id2label": {"0": "dog", "1": "cat"}}
+    order = label_order({"architectures": ["CifarResnetForImageClassification"], **found}, task, None)
+    assert order == (1, 0)
+    with pytest.raises(ValueError, match=r"it has no head that classifies images \(BertForSequenceClassification\)"):
+        label_order({"architectures": ["BertForSequenceClassification"], **found}, task, None)
+
+
 def test_outputs_for_words_are_known_by_the_exact_names_of_the_tags() -> None:
     task = Task(name="mine", text=("words",), labels=("O", "B-X", "I-X"), metrics=("entity_f1",), unit="word")
     head = {"architectures": ["BertForTokenClassification"]}
