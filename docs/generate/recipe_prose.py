@@ -324,7 +324,8 @@ images that `transformers.AutoModelForImageClassification` loads (ViT, DeiT, Con
 of this size. The states of a layer that methods match are the mean over positions of its maps; the stem of a network is
 layer 0, and each stage of a ResNet, or block of a plain CNN, a layer. Methods that need tokens are refused, and so are
 those that take a mean over layers of several widths (`alp`, `rail-kd`). Saved networks load with
-`stillhouse.load_model(DIRECTORY)`; `predict`, `export` and `latency` read texts only.
+`stillhouse.load_model(DIRECTORY)`, and `stillhouse predict MODEL FOLDER` labels the images of a folder, with their
+names, or of a column of a Parquet file; `export` and `latency` read texts only.
 
 ```yaml
 task: {name: pets, image: image, labels: [cat, dog], files: {train: pets/train, test: pets/test}}

@@ -5,14 +5,13 @@ kind of device alone, never on the number of workers or threads.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.resources import On, Worker
 from stages.deployment.classifier import FloatLogits, RowClassifier, best_device, open_classifier
-from stages.deployment.description import ModelDescription, is_onnx
-from stages.deployment.predictions import PredictionWriter, lines_of
+from stages.deployment.description import is_onnx
 from stages.deployment.rows import TextChunks, TextRow
 
 
@@ -69,16 +68,3 @@ def logits_of_workers(on: On, job: PredictionJob, chunks: TextChunks) -> Iterato
         while following in done:
             yield done.pop(following)
             following += 1
-
-
-def write_predictions(
-    logits: Iterable[FloatLogits],
-    description: ModelDescription,
-    writer: PredictionWriter,
-    advance: Callable[[int], None],
-) -> None:
-    """Write a prediction for each row of ``logits``. ``advance`` is called with the number of rows whenever some are
-    done."""
-    for chunk in logits:
-        writer.write(lines_of(description.task, chunk))
-        advance(len(chunk))

@@ -16,6 +16,8 @@ from stages.files.kinds import TABLES
 from stages.specs.tasks import Task
 
 PREDICTION = "prediction"
+FILE = "file"
+"""The column that names the file of each row, where rows are files."""
 PROBABILITY = "probability_"
 """The start of the name of a column with the probability of a label."""
 
@@ -31,9 +33,10 @@ def check_out(out: Path) -> None:
         raise ValueError(f"{out} exists, and is not overwritten; give another path, or remove it")
 
 
-def column_names(task: Task) -> list[str]:
-    """The columns of a table of predictions: the prediction, and the probability of each label."""
-    return [PREDICTION, *(f"{PROBABILITY}{label}" for label in task.labels or ())]
+def column_names(task: Task, files: bool = False) -> list[str]:
+    """The columns of a table of predictions: the file of each row if ``files``, the prediction, and the probability of
+    each label."""
+    return [*([FILE] if files else []), PREDICTION, *(f"{PROBABILITY}{label}" for label in task.labels or ())]
 
 
 def lines_of(task: Task, logits: npt.NDArray[np.float32]) -> list[Line]:
@@ -65,9 +68,9 @@ class PredictionWriter(Protocol):
 class DelimitedWriter:
     """Lines as CSV or TSV with a header."""
 
-    def __init__(self, stream: IO[str], task: Task, kind: str) -> None:
+    def __init__(self, stream: IO[str], task: Task, kind: str, files: bool = False) -> None:
         self._writer = csv.writer(stream, delimiter="\t" if kind == "tsv" else ",", lineterminator="\n")
-        self._writer.writerow(column_names(task))
+        self._writer.writerow(column_names(task, files))
 
     def write(self, lines: Sequence[Line]) -> None:
         """Add these lines, with six digits of each number."""
@@ -77,8 +80,8 @@ class DelimitedWriter:
 class JsonLinesWriter:
     """Each line as a JSON object."""
 
-    def __init__(self, stream: IO[str], task: Task) -> None:
-        self._stream, self._names = stream, column_names(task)
+    def __init__(self, stream: IO[str], task: Task, files: bool = False) -> None:
+        self._stream, self._names = stream, column_names(task, files)
 
     def write(self, lines: Sequence[Line]) -> None:
         """Add these lines, with six digits of each number."""
@@ -90,9 +93,10 @@ class JsonLinesWriter:
 class ParquetPredictionWriter:
     """Lines as a row group of a Parquet file for each call."""
 
-    def __init__(self, path: Path, task: Task) -> None:
+    def __init__(self, path: Path, task: Task, files: bool = False) -> None:
         kinds = [pa.float32() if task.labels is None else pa.string(), *(pa.float32() for _ in task.labels or ())]
-        self._schema = pa.schema(list(zip(column_names(task), kinds, strict=True)))
+        kinds = [*([pa.string()] if files else []), *kinds]
+        self._schema = pa.schema(list(zip(column_names(task, files), kinds, strict=True)))
         self.file: Any = pq.ParquetWriter(path, self._schema)
 
     def write(self, lines: Sequence[Line]) -> None:
@@ -101,15 +105,19 @@ class ParquetPredictionWriter:
 
 
 @contextmanager
-def prediction_file(path: Path, kind: str, task: Task) -> Iterator[PredictionWriter]:
-    """A writer of the file ``path`` in the format ``kind``, one of ``TABLES``."""
+def prediction_file(path: Path, kind: str, task: Task, files: bool = False) -> Iterator[PredictionWriter]:
+    """A writer of the file ``path`` in the format ``kind``, one of ``TABLES``. With ``files``, lines begin with the
+    name of a file."""
     if kind == "parquet":
-        writer = ParquetPredictionWriter(path, task)
+        writer = ParquetPredictionWriter(path, task, files)
         with writer.file:
             yield writer
         return
     with path.open("w", encoding="utf-8", newline="") as stream:
-        yield JsonLinesWriter(stream, task) if kind == "jsonl" else DelimitedWriter(stream, task, kind)
+        if kind == "jsonl":
+            yield JsonLinesWriter(stream, task, files)
+        else:
+            yield DelimitedWriter(stream, task, kind, files)
 
 
 def _text(value: object) -> str:

@@ -39,11 +39,13 @@ class ImageRow(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ImageSource:
     """The images of a split that have not been read. ``open`` gives its rows; ``origin`` begins each error message.
-    ``names`` are the names of the labels in the order of their numbers, where the source knows them, else ()."""
+    ``names`` are the names of the labels in the order of their numbers, where the source knows them, else ().
+    ``of_files``: whether each row is a file, whose name is its ``place``."""
 
     origin: str
     open: Callable[[], Iterator[ImageRow]]
     names: tuple[str, ...] = ()
+    of_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +82,13 @@ class _BadRows:
             )
 
 
-def read_images(source: ImageSource, channels: Channels) -> DecodedRows:
-    """All rows of a split, decoded to ``channels`` channels.
+def decoded_rows(source: ImageSource, channels: Channels) -> Iterator[tuple[ImageRow, Pixels]]:
+    """The rows of a split with their pixels, decoded to ``channels`` channels, one after the other.
 
-    ValueError, after all rows are read, for images that are empty, broken or of another kind (``decoded``); at once for
-    images of several sizes, which names the first two; and for a split without rows.
+    ValueError, after all rows were read, for images that are empty, broken or of another kind (``decoded``); at once
+    for images of several sizes, which names the first two; and for a split without rows.
     """
     bad, first, count = _BadRows(), None, 0
-    numbers: list[int] = []
-    keys: list[bytes] = []
-    labels: list[object] = []
-    blocks: list[pa.Array] = []
-    block: list[Pixels] = []
     for row in source.open():
         count += 1
         try:
@@ -107,6 +104,22 @@ def read_images(source: ImageSource, channels: Channels) -> DecodedRows:
                 f"{source.origin}: images of several sizes: {first[0]} has {next(sizes)} and {row.place} has "
                 f"{next(sizes)} (height x width); resize or crop them to one size"
             )
+        yield row, pixels
+    bad.check(source.origin, count)
+    if first is None:
+        raise ValueError(f"{source.origin}: no images; a split needs at least 1")
+
+
+def read_images(source: ImageSource, channels: Channels) -> DecodedRows:
+    """All rows of a split, decoded to ``channels`` channels. Raises ValueError as ``decoded_rows`` does."""
+    shape: tuple[int, ...] = ()
+    numbers: list[int] = []
+    keys: list[bytes] = []
+    labels: list[object] = []
+    blocks: list[pa.Array] = []
+    block: list[Pixels] = []
+    for row, pixels in decoded_rows(source, channels):
+        shape = pixels.shape
         numbers.append(row.number - 1)
         keys.append(pixel_key(pixels))
         labels.append(row.label)
@@ -114,9 +127,6 @@ def read_images(source: ImageSource, channels: Channels) -> DecodedRows:
         if len(block) * pixels.nbytes >= BLOCK_BYTES:
             blocks.append(pixel_column(np.stack(block)))
             block = []
-    bad.check(source.origin, count)
-    if first is None:
-        raise ValueError(f"{source.origin}: no images; a split needs at least 1")
     blocks += [pixel_column(np.stack(block))] if block else []
     table = pa.table(
         {
@@ -125,7 +135,7 @@ def read_images(source: ImageSource, channels: Channels) -> DecodedRows:
             PIXELS: pa.chunked_array(blocks),
         }
     )
-    channels_found, height, width = first[1]
+    channels_found, height, width = shape
     return DecodedRows(table, (channels_found, height, width), labels)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.models.find_model import FoundModel, built_model, model_name
-from pipeline.cli.models.predict import progress_bar
+from pipeline.cli.models.prediction_table import progress_bar
 from pipeline.cli.report import check_folder_of
 from pipeline.cli.request import Request, ResolvedRequest
 from pipeline.errors import RequestError, nearest, refused

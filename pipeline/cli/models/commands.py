@@ -24,8 +24,18 @@ TextColumns = Annotated[
 @commands.command(cls=Command)
 def predict(
     model: Model,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines, Parquet, or a text a line.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV, TSV, JSON lines, Parquet, or a text a line; for images a folder, an image, or Parquet.",
+        ),
+    ],
     text: TextColumns = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="COL", help="A column of images in Parquet. By default that of the task."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="A .csv, .tsv, .jsonl or .parquet; by default, CSV is printed."),
@@ -41,7 +51,7 @@ def predict(
     from pipeline.cli.models.find_model import find_model
     from pipeline.cli.models.predict import predict_rows
 
-    raise typer.Exit(predict_rows(find_model(model, storage, set_ or ()), file, text or (), out, address))
+    raise typer.Exit(predict_rows(find_model(model, storage, set_ or ()), file, text or (), image, out, address))
 
 
 class ExportForm(StrEnum):

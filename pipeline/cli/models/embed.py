@@ -38,14 +38,18 @@ def check_is_classifier(model: FoundModel, command: str) -> None:
 
 
 def check_reads_texts(model: FoundModel) -> None:
-    """Raise RequestError for a model of images, whose inputs no command makes."""
-    with refused("MODEL"):
-        model_type = config_of(model.directory)["model_type"]
-    if model_type in (*NETWORK_TYPES, *CLASSIFIES_IMAGES):
+    """Raise RequestError for a model of images, whose inputs no command but ``predict`` makes."""
+    if reads_images(model):
         raise RequestError(
             f"MODEL: {model.name} reads images, and this command gives models texts; "
             f'load it with stillhouse.load_model("{model.directory}"), and give it pixel_values'
         )
+
+
+def reads_images(model: FoundModel) -> bool:
+    """Whether a model reads images. Raises RequestError for a damaged configuration."""
+    with refused("MODEL"):
+        return config_of(model.directory)["model_type"] in (*NETWORK_TYPES, *CLASSIFIES_IMAGES)
 
 
 def check_embeddings_out(out: Path | None) -> Path:

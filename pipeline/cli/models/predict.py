@@ -2,18 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.models.embed import check_embeddings_out, check_is_classifier, check_reads_texts, embed_rows
+from pipeline.cli.models.embed import check_embeddings_out, check_is_classifier, embed_rows, reads_images
 from pipeline.cli.models.find_model import FoundModel
-from pipeline.cli.report import check_folder_of
+from pipeline.cli.models.predict_images import predict_images
+from pipeline.cli.models.prediction_table import check_target, progress_bar, write_table
 from pipeline.errors import RequestError, first_line, refused
-from stages.atomic import replacing
 from stages.deployment.description import ModelDescription
-from stages.deployment.predictions import DelimitedWriter, PredictionWriter, check_out, prediction_file
+from stages.deployment.predictions import lines_of
 from stages.deployment.rows import TextChunks, count_rows, text_columns
 from stages.models.sentences import is_sentence_encoder
 
@@ -21,13 +21,23 @@ if TYPE_CHECKING:
     from stages.deployment.classifier import FloatLogits
 
 
-def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path | None, address: str | None) -> int:
+def predict_rows(
+    model: FoundModel, file: Path, text: Sequence[str], image: str | None, out: Path | None, address: str | None
+) -> int:
     """Predict for each row of ``file``, and write the predictions to ``out``, or as CSV to the standard output.
-    ``text`` names the columns; without them, the columns of the model's task are taken. ``address``: the Ray whose
+    ``text`` names the columns, or ``image`` that of images; without them, the columns of the model's task are taken.
+    ``address``: the Ray whose
     workers compute them; None for this process. A sentence encoder gives an embedding for each row, in this process
     alone, and ``out`` must be a Parquet file. Returns the exit code: 1 where the workers fail. Raises RequestError,
     before any work, for what is wrong with the request."""
-    check_reads_texts(model)
+    if reads_images(model):
+        if text or address is not None:
+            given = f"--text: {', '.join(text)}, but" if text else "--address:"
+            raise RequestError(f"{given} {model.name} reads images, in this process; leave it out")
+        predict_images(model, file, image, out)
+        return 0
+    if image is not None:
+        raise RequestError(f"--image: {image}, but {model.name} reads texts; give --text, or leave it out")
     if is_sentence_encoder(model.directory):
         if address is not None:
             raise RequestError("--address: embeddings are computed in this process alone; leave it out")
@@ -35,10 +45,7 @@ def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path |
         embed_rows(model, file, described(model, file, text), target, progress_bar)
         return 0
     check_is_classifier(model, "predict")
-    if out is not None:
-        check_folder_of(out)
-        with refused("--out"):
-            check_out(out)
+    check_target(out)
     description = described(model, file, text)
     with refused("FILE"):
         rows = count_rows(file, description)
@@ -47,14 +54,12 @@ def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path |
 
     try:
         with _logits(model, description, chunks, address) as logits:
-            _write(logits, rows, description, out)
+            write_table((lines_of(description.task, chunk) for chunk in logits), rows, description.task, out)
     except (WorkerDied, ConnectionError, TimeoutError) as error:
         if address is None:
             raise
         print(f"stillhouse: --address: {address}: {first_line(error)}", file=sys.stderr)
         return 1
-    if out is not None:
-        print(f"{rows:,} predictions: {out}", file=sys.stderr)
     return 0
 
 
@@ -78,24 +83,6 @@ def _logits(
     yield logits_here(opened, chunks)
 
 
-def _write(logits: "Iterator[FloatLogits]", rows: int, description: ModelDescription, out: Path | None) -> None:
-    """Write a line for each of the rows to ``out``, whole or not at all, or as they are done to the standard output."""
-    from stages.deployment.predict import write_predictions
-
-    def write(writer: PredictionWriter) -> None:
-        with progress_bar(rows) as advance:
-            write_predictions(logits, description, writer, advance)
-
-    if out is None:
-        write(DelimitedWriter(sys.stdout, description.task, "csv"))
-        return
-    with replacing(out) as draft:
-        with prediction_file(draft, out.suffix.lower().removeprefix("."), description.task) as writer:
-            write(writer)
-        with refused("--out"):
-            check_out(out)  # another program may have written it meanwhile
-
-
 def described(model: FoundModel, file: Path, text: Sequence[str]) -> ModelDescription:
     """What the model is given of ``file``: the columns ``text``, or those of its task. Raises RequestError."""
     if not file.exists():
@@ -105,19 +92,3 @@ def described(model: FoundModel, file: Path, text: Sequence[str]) -> ModelDescri
         columns = text_columns(file, found, text)
     with refused("--text"):
         return found if columns == found.task.text else found.with_text(columns)
-
-
-@contextmanager
-def progress_bar(rows: int) -> Iterator[Callable[[int], None]]:
-    """A function that is called with the number of rows done. A bar shows them where the standard error is a
-    terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None  # noqa: ARG005
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("rows", total=rows)
-        yield lambda done: progress.advance(bar, done)

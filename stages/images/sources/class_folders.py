@@ -1,4 +1,4 @@
-"""Images in a folder by class: ``<split>/<class>/<name>.png``, and the like."""
+"""Images in a folder by class, ``<split>/<class>/<name>.png`` and the like, or in any folder without labels."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,33 @@ def class_folders(folder: Path) -> ImageSource:
     for path in sorted(folder.iterdir()):
         if not path.name.startswith("."):
             (classes if path.is_dir() else loose).append(path)
-    if any(_is_image(path) for path in loose):
-        name = next(path.name for path in loose if _is_image(path))
+    if any(is_image(path) for path in loose):
+        name = next(path.name for path in loose if is_image(path))
         raise ValueError(f"{folder}: the image {name} is in no class; put it in a folder with its class's name")
     if not classes:
         raise ValueError(f"{folder}: no folders in it; it needs one for each class, with the class's images")
-    files = [(path, home.name) for home in classes for path in _images(home)]
-    return ImageSource(str(folder), lambda: _rows(folder, files), tuple(home.name for home in classes))
+    files = []
+    for home in classes:
+        found = _images(home)
+        if not found:
+            raise ValueError(f"{home}: no images in this class; add some, or remove the folder")
+        files += [(path, home.name) for path in found]
+    return ImageSource(str(folder), lambda: _rows(folder, files), tuple(home.name for home in classes), True)
 
 
-def _is_image(path: Path) -> bool:
+def folder_images(place: Path) -> ImageSource:
+    """The images in a folder and in the folders below it, or the one image file ``place``, without labels. Rows are in
+    the order of their paths, which name them. ValueError, at once, where there is no image, or a file is none."""
+    folder, found = (place, _images(place)) if place.is_dir() else (place.parent, [place])
+    if not found:
+        raise ValueError(
+            f"{place}: no images in it; give a folder that has some, or a Parquet file with a column of them"
+        )
+    return ImageSource(str(place), lambda: _rows(folder, [(path, None) for path in found]), of_files=True)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its name."""
     return path.name.lower().endswith(ENDINGS)
 
 
@@ -44,16 +61,14 @@ def _images(home: Path) -> Sequence[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(level, name) for name in names if not name.startswith(".")]
     for path in sorted(found):
-        if not _is_image(path):
+        if not is_image(path):
             raise ValueError(
                 f"{path}: not an image by its name; take it out, or let its name end in one of {', '.join(ENDINGS)}"
             )
-    if not found:
-        raise ValueError(f"{home}: no images in this class; add some, or remove the folder")
     return sorted(found)
 
 
-def _rows(folder: Path, files: Sequence[tuple[Path, str]]) -> Iterator[ImageRow]:
+def _rows(folder: Path, files: Sequence[tuple[Path, str | None]]) -> Iterator[ImageRow]:
     for number, (path, label) in enumerate(files, start=1):
         place = str(path.relative_to(folder))
         try:

@@ -1,14 +1,20 @@
 """A recipe with images, run in this process: a store of all views, students that are networks, what is refused."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from project import ONE_THREAD, Project, stillhouse, write_project
 
 from stages.images.networks.loading import load_network
+from stages.images.processor import normalisation_in
 from stages.outputs.layout import read_store
 
 CLASSES = ("dark", "light")
@@ -105,8 +111,7 @@ def test_students_are_networks_that_one_call_loads_with_their_normalisation(ran:
 def test_a_second_plan_builds_nothing_and_commands_for_texts_refuse_the_model(ran: Project) -> None:
     plan = stillhouse("plan", str(ran.recipe), "--storage", str(ran.storage))
     assert plan.code == 0 and " 0 to build" in plan.out + plan.err
-    model = next(iter(sorted(ran.storage.glob("models/*/pictures/*-cnn-2-0"))))
-    refused = stillhouse("predict", str(model.resolve()), str(ran.recipe))
+    refused = stillhouse("export", str(student_of(ran)), "--to", "onnx")
     assert refused.code == 2 and "reads images, and this command gives models texts" in refused.err
 
 
@@ -120,6 +125,73 @@ def test_a_trained_network_teaches_as_it_is(ran: Project, tmp_path: Path) -> Non
     (before,) = ran.storage.glob("models/*/pictures/vanilla-kd-cnn-2-0")
     name = "model.images.safetensors"
     assert (student / name).read_bytes() == (before / name).read_bytes()
+
+
+# --- predictions ------------------------------------------------------------------------------------------
+
+
+def student_of(project: Project) -> Path:
+    return next(iter(sorted(project.storage.glob("models/*/pictures/vanilla-kd-cnn-2-0")))).resolve()
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_images_of_a_folder_are_predicted_with_their_names(ran: Project) -> None:
+    test = ran.folder.parent / "test"
+    result = stillhouse("predict", str(student_of(ran)), str(test))
+    assert result.code == 0, result.err
+    rows = read_csv(result.out)
+    names = [f"{name}/{row:03d}.png" for name in CLASSES for row in range(6)]
+    assert [row["file"] for row in rows] == names and {row["prediction"] for row in rows} <= set(CLASSES)
+    network = load_network(student_of(ran)).eval()
+    normalisation = normalisation_in(student_of(ran) / "preprocessor_config.json", 3)
+    for name, row in zip(names, rows, strict=True):
+        pixels = np.asarray(Image.open(test / name)).transpose(2, 0, 1)[None]
+        with torch.inference_mode():
+            logits = network(pixel_values=torch.from_numpy(normalisation.applied(pixels))).logits[0]
+        own = [float(row[f"probability_{label}"]) for label in CLASSES]
+        assert own == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
+
+
+def test_a_column_of_a_parquet_file_and_one_image_give_the_same_predictions(ran: Project, tmp_path: Path) -> None:
+    test = ran.folder.parent / "test"
+    files = sorted(test.rglob("*.png"))
+    table = pa.table({"picture": [path.read_bytes() for path in files]})
+    pq.write_table(table, tmp_path / "images.parquet")
+    out = tmp_path / "labels.parquet"
+    given = (str(student_of(ran)), str(tmp_path / "images.parquet"), "--image", "picture")
+    result = stillhouse("predict", *given, "--out", str(out))
+    assert result.code == 0 and "12 predictions" in result.err
+    found = pq.read_table(out).to_pylist()
+    of_folder = read_csv(stillhouse("predict", str(student_of(ran)), str(test)).out)
+    assert [row["prediction"] for row in found] == [row["prediction"] for row in of_folder]
+    one = read_csv(stillhouse("predict", str(student_of(ran)), str(files[3])).out)
+    assert len(one) == 1 and one[0]["file"] == "003.png" and one[0]["prediction"] == found[3]["prediction"]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["empty"], "no images in it; give a folder that has some"),
+        (["nowhere"], "there is no "),
+        (["large"], "has 9 x 9 (height x width), and the model reads 8 x 8; resize"),
+        (["broken"], "cannot be decoded"),
+        (["large", "--text", "a"], "--text: a, but "),
+        (["large", "--out", "labels.doc"], "labels.doc ends in none of "),
+    ],
+)
+def test_images_that_the_model_does_not_read_are_refused_before_any_work(
+    given: list[str], line: str, ran: Project, tmp_path: Path
+) -> None:
+    for name in ("empty", "large", "broken"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "large" / "one.png")
+    (tmp_path / "broken" / "one.png").write_bytes(b"no image")
+    result = stillhouse("predict", str(student_of(ran)), str(tmp_path / given[0]), *given[1:])
+    assert result.code == 2 and line in result.err and len(result.err.strip().splitlines()) == 1
+    assert not result.out
 
 
 REFUSALS = {
