@@ -75,7 +75,7 @@ def _rows(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOfN
         case EvaluateSpec() | SimilaritySpec() | EnsembleSpec() if sizes is not None:
             return Quantity.exact(sizes.evaluated)
         case TeachSpec(splits=(split,)) if sizes is not None and corpus is not None:
-            return _distinct(records[corpus.key], split)
+            return _distinct(records[corpus.key], split).times(_views(corpus, split))
         case NeighboursSpec() | TransferSpec() | RewriteSpec() if sizes is not None and corpus is not None:
             return _distinct(records[corpus.key], TRAIN)
         case UnlabelledSpec():
@@ -120,6 +120,13 @@ def _distinct(corpus: Record, split: str) -> Quantity:
     """The rows of a split with different texts: exact where the record counts duplicates."""
     rows, repeated = corpus.facts["rows"][split], corpus.facts.get("duplicates", {}).get(split)
     return Quantity.at_most(rows) if repeated is None else Quantity.exact(rows - repeated)
+
+
+def _views(corpus: Node, split: str) -> int:
+    """The views in which a split is read, each of which has a row in a store: those of the images of train."""
+    assert isinstance(corpus.spec, CorpusSpec), "other inputs of this name have no sizes of splits"
+    augmentation = corpus.spec.augmentation
+    return augmentation.views if augmentation is not None and split == TRAIN else 1
 
 
 def _texts(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOfNode]) -> Quantity:

@@ -127,6 +127,15 @@ def test_a_trained_network_teaches_as_it_is(ran: Project, tmp_path: Path) -> Non
     assert (student / name).read_bytes() == (before / name).read_bytes()
 
 
+@pytest.mark.parametrize("storage", ["with the corpus", "empty"])
+def test_a_plan_counts_a_row_of_a_store_for_each_view(storage: str, ran: Project, tmp_path: Path) -> None:
+    place = ran.storage if storage == "with the corpus" else tmp_path / "empty"
+    changed = ("--set", "teacher.finetune.epochs=3", "--format", "json", "--storage", str(place))
+    steps = {step["node"]: step for step in json.loads(stillhouse("plan", str(ran.recipe), *changed).out)}
+    assert steps["corpus@pictures"]["action"] == ("reuse" if storage == "with the corpus" else "build")
+    assert steps["teach@pictures"]["action"] == "build" and steps["teach@pictures"]["rows"]["value"] == 3 * 43
+
+
 # --- predictions ------------------------------------------------------------------------------------------
 
 
