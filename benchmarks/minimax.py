@@ -49,8 +49,8 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def setup(scene: Scene, data: Data, epochs: int = 2, similar: bool = True) -> TrainingSetup:
-    """A training of two epochs, so that a method that scores every second epoch does so once. Candidates are of a
-    length ``similar`` to that of their row, or of any length, as neighbours among texts of a bank are."""
+    """A training, by default of two epochs, so that a method that scores every second epoch does so once. Candidates
+    are of a length ``similar`` to that of their row, or of any length, as neighbours among texts of a bank are."""
     method = LOGITS.model_copy(update={"data": data})
     read = signal_of(scene.spec(LOGITS), {"outputs": scene.store}, scene.train)
     plain = scene.setup(method, read)
@@ -59,9 +59,8 @@ def setup(scene: Scene, data: Data, epochs: int = 2, similar: bool = True) -> Tr
     if not method.needs_candidates:
         return whole
     costs = scene.train.costs
-    table = (
-        rows_of_similar_length(costs) if similar else np.random.default_rng(0).integers(0, len(costs), (len(costs), K))
-    )
+    anywhere = np.random.default_rng(0).integers(0, len(costs), (len(costs), K))
+    table = rows_of_similar_length(costs) if similar else anywhere
     return replace(whole, candidate_pool=CandidatePool(scene.train, read, table, np.zeros(table.shape, np.float32)))
 
 

@@ -43,10 +43,8 @@ def measure(scene: Scene) -> list[Finding]:
     measures = {"float32": epoch(plain)} | {
         name: epoch(with_options(plain, changes)) for name, changes in options.items()
     }
-    drawn, drawn_unpadded = (
-        minimax.setup(scene, Neighbours(k=minimax.K, draw=1), 1, similar=False),
-        f"{DRAWN}, unpadded",
-    )
+    drawn = minimax.setup(scene, Neighbours(k=minimax.K, draw=1), epochs=1, similar=False)
+    drawn_unpadded = f"{DRAWN}, unpadded"
     measures |= {DRAWN: epoch(drawn), drawn_unpadded: epoch(with_options(drawn, OPTIONS["unpadded"]))}
     turns = interleaved(measures, scene.scale.turns)
     found = [

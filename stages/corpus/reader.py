@@ -29,6 +29,7 @@ PROCESSOR = "processor"
 """The folder with the files by which the rows of a corpus of texts, or of images, were made a model's inputs."""
 
 PROCESSOR_FILE = "preprocessor_config.json"
+"""The file in which transformers keeps how images are normalised."""
 SCRATCH = "scratch"
 """The folder for temporary files in a work directory. It does not become part of the artifact."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.corpus.reader import PROCESSOR_FILE
 from stages.deployment.classifier import FloatLogits
 from stages.images.decode import Channels
 from stages.images.pixel_rows import PIXEL_VALUES
@@ -17,8 +18,6 @@ from stages.images.sources.class_folders import folder_images, is_image
 from stages.images.sources.parquet import parquet_images
 from stages.images.statistics import Normalisation
 from stages.models.shape import config_of
-
-PROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ def images_read_by(directory: Path) -> ReadImages:
     channels = config_of(directory).get("num_channels", 3)
     if channels not in (1, 3):
         raise ValueError(f"{directory}: reads images of {channels} channels; give a model of 1 or 3")
-    path = directory / PROCESSOR
+    path = directory / PROCESSOR_FILE
     normalisation = normalisation_in(path, channels)
     size = json.loads(path.read_text("utf-8")).get("size")
     given = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)

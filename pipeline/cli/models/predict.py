@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli.models.embed import check_embeddings_out, check_is_classifier, embed_rows, reads_images
 from pipeline.cli.models.find_model import FoundModel
-from pipeline.cli.models.predict_images import predict_images
 from pipeline.cli.models.prediction_table import check_target, progress_bar, write_table
 from pipeline.errors import RequestError, first_line, refused
 from stages.deployment.description import ModelDescription
@@ -34,6 +33,8 @@ def predict_rows(
         if text or address is not None:
             given = f"--text: {', '.join(text)}, but" if text else "--address:"
             raise RequestError(f"{given} {model.name} reads images, in this process; leave it out")
+        from pipeline.cli.models.predict_images import predict_images
+
         predict_images(model, file, image, out)
         return 0
     if image is not None:

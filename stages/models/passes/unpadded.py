@@ -46,12 +46,15 @@ class TokenPlaces(NamedTuple):
 
 
 def compute_tokens_only(model: PreTrainedModel) -> None:
-    """Change ``model`` in place so that its layers do not compute padding; its weights and their names stay. Raises
-    ValueError for an architecture that is not in ``UNPADDED``."""
+    """Change ``model`` in place so that its layers do not compute padding; its weights and their names stay. A model
+    that was changed before is left as it is. Raises ValueError for an architecture that is not in ``UNPADDED``."""
     if model.config.model_type not in UNPADDED:
         raise ValueError(f"{model.config.model_type}: its layers compute padding; use one of {', '.join(UNPADDED)}")
     holder, name = encoder_layers(model)
-    for layer in cast(nn.ModuleList, getattr(holder, name)):
+    layers = cast(nn.ModuleList, getattr(holder, name))
+    if any(isinstance(layer, _ComputesTokens) for layer in layers):
+        return
+    for layer in layers:
         layer.__class__ = _layer_class(type(layer))
     model.base_model.register_forward_pre_hook(_with_places, with_kwargs=True)
     model.set_attn_implementation(IMPLEMENTATION)
@@ -116,7 +119,7 @@ class _ComputesTokens:
 def _layer_class(own: type[nn.Module]) -> type[nn.Module]:
     """A class for layers of the class ``own``; isinstance holds, by which transformers finds the layers whose states it
     returns."""
-    return own if issubclass(own, _ComputesTokens) else type(f"Unpadded{own.__name__}", (_ComputesTokens, own), {})
+    return type(f"Unpadded{own.__name__}", (_ComputesTokens, own), {})
 
 
 class _TokensOf(torch.autograd.Function):

@@ -125,7 +125,9 @@ def test_weights_have_the_names_they_had_and_the_saved_configuration_is_the_same
 
 def test_a_model_is_changed_once_however_often_that_is_requested() -> None:
     padded, model = both("bert")
+    hooks = len(model.base_model._forward_pre_hooks)
     compute_tokens_only(model)
+    assert len(model.base_model._forward_pre_hooks) == hooks == 1
     assert torch.allclose(forward(padded, padded_rows()).logits, forward(model, padded_rows()).logits, atol=1e-5)
     assert type(layers_of(model)[0]).__name__ == "UnpaddedBertLayer"
 
