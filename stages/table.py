@@ -73,3 +73,6 @@ WORKER_MODULES: Mapping[type[Spec], str] = MappingProxyType(
     }
 )
 """Spec class -> the module that its workers import first: it imports torch and transformers, which takes seconds."""
+
+AUTO_MODULES = ("transformers.models.auto.tokenization_auto", "transformers.models.auto.modeling_auto")
+"""Modules that transformers loads when one of their names is first used, which two threads must not do at once."""

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipeline.cli.plan_table import as_items
 from pipeline.cli.report import reported
-from pipeline.cli.request import make_plan, storage_errors
+from pipeline.cli.request import PlaceChoice, make_plan, storage_errors
 from pipeline.cli.run import build_missing, check_place
 from pipeline.errors import RequestError
 from pipeline.monitor.forecast import forecast, planned_run
@@ -83,6 +83,7 @@ def run(
     recipe: RecipeSource,
     *,
     inline: bool = False,
+    device: str | None = None,
     address: str | None = None,
     stage: str | None = None,
     progress: bool | None = None,
@@ -90,11 +91,13 @@ def run(
     """Build what the recipe needs and is not built yet, and return ``results``.
 
     It runs on a Ray of its own on this machine, on the Ray at ``address`` (host:port, or auto), or ``inline`` in this
-    process, one stage at a time and without Ray. ``stage`` names a stage that is built anew, with all that depends on
-    it. ``progress`` is shown on the standard error, by default only where that is a terminal. After an interrupt, the
-    next run goes on from there. Raises RequestError before any work, and ``RunFailed`` at the end if a stage failed.
+    process without Ray: one stage at a time, or with ``device`` (``cuda:0``) side by side on that GPU. ``stage`` names
+    a stage that is built anew, with all that depends on it. ``progress`` is shown on the standard error, by default
+    only where that is a terminal. After an interrupt, the next run goes on from there. Raises RequestError before any
+    work, and ``RunFailed`` at the end if a stage failed.
     """
-    check_place(address, inline)
+    where = PlaceChoice(address, inline, device)
+    check_place(where)
     # OpenMP threads that wait by spinning make a busy machine ten times slower. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     shown = sys.stderr.isatty() if progress is None else progress
@@ -102,7 +105,7 @@ def run(
     with signal_handlers_kept(), Startup(console) as startup:
         startup.step("reading the recipe, and the files and models that it names")
         request = resolved(recipe, reads_data=True)
-        failures = build_missing(request, stage, address, inline, console, startup, warnings.warn)
+        failures = build_missing(request, stage, where, console, startup, warnings.warn)
     if failures:
         raise RunFailed({failure.node.name: failure.message for failure in failures.values()})
     return results(request.recipe)

@@ -107,6 +107,10 @@ def run(
     inline: Annotated[
         bool, typer.Option("--inline", help="Run in this process, one stage at a time, without Ray.")
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="GPU", help="With --inline: run stages side by side on this GPU, as cuda:0."),
+    ] = None,
     refresh: Refresh = False,
     storage: StorageUrl = None,
     set_: Sets = None,
@@ -114,10 +118,11 @@ def run(
     """Build what the recipe needs and is not built yet, then print the results."""
     if sys.stderr.isatty():  # before the imports and the reading of files, which may take seconds on a cold disk
         print(f"{PROGRAM}: reading {recipe}", file=sys.stderr, flush=True)
-    from pipeline.cli.request import Request
+    from pipeline.cli.request import PlaceChoice, Request
     from pipeline.cli.run import run_recipe
 
-    raise typer.Exit(run_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, inline))
+    request = Request(recipe, tuple(set_ or ()), storage, refresh, stage)
+    raise typer.Exit(run_recipe(request, PlaceChoice(address, inline, device)))
 
 
 @app.command(cls=Command)
@@ -347,13 +352,13 @@ def doctor(
     storage: StorageUrl = None,
 ) -> None:
     """Check this machine: packages, processor, GPUs, storage, cache, hub, Ray. Exits with 1 if there is a problem."""
-    from pipeline.cli.request import terminal
+    from pipeline.cli.request import PlaceChoice, terminal
     from pipeline.cli.run_plan import open_place
     from pipeline.doctor.command import doctor
 
     with TemporaryDirectory(prefix="stillhouse-doctor-") as logs:
         raise typer.Exit(
-            doctor(storage or "runs", address, lambda one: open_place(one, False, Path(logs), 0.0), terminal())
+            doctor(storage or "runs", address, lambda one: open_place(PlaceChoice(one), Path(logs), 0.0), terminal())
         )
 
 

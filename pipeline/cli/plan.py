@@ -9,7 +9,7 @@ from cluster.temporary import temporary_folder
 from pipeline.artifacts.provenance import hardware
 from pipeline.cli.last_sets import warn_of_same_name
 from pipeline.cli.plan_table import as_items, print_plan
-from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, storage_errors, terminal
+from pipeline.cli.request import PlaceChoice, Request, ResolvedRequest, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError, first_line
 from pipeline.graph.nodes import Graph
 from pipeline.monitor.forecast import forecast, planned_run
@@ -62,7 +62,7 @@ def run_probe(resolved: ResolvedRequest, run: PlannedRun, measured: Measurements
         try:
             report = probe(
                 run,
-                lambda: open_place(None, run.inline, folder / "logs", resolved.recipe.limits.pending),
+                lambda: open_place(PlaceChoice(inline=run.inline), folder / "logs", resolved.recipe.limits.pending),
                 measured,
                 Topics(hardware()),
                 lambda node: node.key not in recorded,

@@ -11,6 +11,7 @@ from pipeline.artifacts.ownership import note_use
 from pipeline.artifacts.record import find_for
 from pipeline.cli.last_sets import note_run, warn_of_same_name
 from pipeline.cli.request import (
+    PlaceChoice,
     Request,
     ResolvedRequest,
     make_plan,
@@ -26,18 +27,19 @@ from pipeline.graph.nodes import ReportedModel
 from pipeline.monitor.startup import Startup
 from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import print_paths, print_table
+from stages.gpus import gpu_problem
 
 
-def run_recipe(request: Request, address: str | None, inline: bool) -> int:
+def run_recipe(request: Request, where: PlaceChoice) -> int:
     """Build what is missing, print the results and failures. Returns the exit code. Raises RequestError."""
     console = terminal()
-    check_place(address, inline)
+    check_place(where)
     with Startup(console) as startup:
         startup.step("reading the recipe, and the files and models that it names")
         resolved = resolve(request)
         over, failures = "", dict[str, Failure]()
         try:
-            failures |= build_missing(resolved, request.stage, address, inline, console, startup)
+            failures |= build_missing(resolved, request.stage, where, console, startup)
         except TimeLimitReached as reached:
             over = str(reached)
     with storage_errors(resolved.storage):
@@ -50,22 +52,29 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     return 1
 
 
-def check_place(address: str | None, inline: bool) -> None:
-    """Raise RequestError for an address of another kind than that of a Ray head node, and for one beside ``inline``."""
-    if address is not None and inline:
+def check_place(where: PlaceChoice) -> None:
+    """Raise RequestError for an address of another kind than that of a Ray head node, for one beside ``inline``, and
+    for a device that is not there or that stages do not run on in this process."""
+    address, device = where.address, where.device
+    if address is not None and where.inline:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
     if address is not None and "://" in address:
         raise RequestError(
             f"--address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265"
         )
+    if device is None:
+        return
+    if not where.inline:
+        raise RequestError(f"--device: {device}, but Ray chooses the GPUs of its workers; give --inline with it")
+    if problem := gpu_problem(device):
+        raise RequestError(f"--device: {device}, but {problem}")
 
 
 def build_missing(
     resolved: ResolvedRequest,
     stage: str | None,
-    address: str | None,
-    inline: bool,
+    where: PlaceChoice,
     console: Console,
     startup: Startup,
     warn: Callable[[str], None] = print_warning,
@@ -101,7 +110,7 @@ def build_missing(
     from pipeline.cli.run_plan import execute
 
     try:
-        return execute(recipe, storage, graph, found, address, inline, console, startup).failures
+        return execute(recipe, storage, graph, found, where, console, startup).failures
     except TimeLimitReached:
         left = sum(find_for(storage, step.node) is None for step in found.builds)
         if not left:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster.inline import Inline
+from cluster.inline_gpu import InlineGpu
 from cluster.resources import Place, Resources
 from cluster.session import Session
 from pipeline.artifacts.attempts import this_process
@@ -16,7 +17,7 @@ from pipeline.artifacts.model_names import names_of_models, write_names
 from pipeline.artifacts.provenance import hardware
 from pipeline.artifacts.record import Record
 from pipeline.cli.last_sets import note_run
-from pipeline.cli.request import run_name
+from pipeline.cli.request import PlaceChoice, run_name
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.code_snapshot import packages_for_workers
@@ -49,8 +50,7 @@ def execute(
     storage: Storage,
     graph: Graph,
     plan: Plan,
-    address: str | None,
-    inline: bool,
+    where: PlaceChoice,
     console: Console,
     startup: Startup,
 ) -> Outcome:
@@ -59,8 +59,8 @@ def execute(
     resources, or its nodes lack files; TimeLimitReached when ``limits.hours`` are over."""
     check_before_work(recipe, plan)
     name = run_name(time.time())
-    with opened_place(recipe, storage, name, address, inline, startup) as place:
-        return build_on(place, recipe, storage, graph, plan, name, inline, console, startup)
+    with opened_place(recipe, storage, name, where, startup) as place:
+        return build_on(place, recipe, storage, graph, plan, name, where, console, startup)
 
 
 def check_before_work(recipe: Recipe, plan: Plan) -> None:
@@ -71,14 +71,12 @@ def check_before_work(recipe: Recipe, plan: Plan) -> None:
 
 
 @contextmanager
-def opened_place(
-    recipe: Recipe, storage: Storage, name: str, address: str | None, inline: bool, startup: Startup
-) -> Iterator[Place]:
+def opened_place(recipe: Recipe, storage: Storage, name: str, where: PlaceChoice, startup: Startup) -> Iterator[Place]:
     """The place where stages run, as ``open_place`` opens it, closed at the end of the block. ``name`` is that of the
     run, in whose folder Ray's log is. Raises RequestError."""
-    if not inline:
-        startup.step(f"connecting to Ray at {address}" if address else "starting Ray on this machine")
-    place = open_place(address, inline, storage.local / LOGS / name, recipe.limits.pending)
+    if not where.inline:
+        startup.step(f"connecting to Ray at {where.address}" if where.address else "starting Ray on this machine")
+    place = open_place(where, storage.local / LOGS / name, recipe.limits.pending)
     interrupt_on_sigterm()
     try:
         yield place
@@ -93,7 +91,7 @@ def build_on(
     graph: Graph,
     plan: Plan,
     name: str,
-    inline: bool,
+    where: PlaceChoice,
     console: Console,
     startup: Startup,
     since: float | None = None,
@@ -110,7 +108,9 @@ def build_on(
         return allot(node, recipe.resources, capacity)
 
     def read_durations() -> DurationEstimator:
-        probed = extrapolated(PlannedRun(plan, resources, capacity, inline), Measurements(storage), Topics(hardware()))
+        probed = extrapolated(
+            PlannedRun(plan, resources, capacity, where.inline), Measurements(storage), Topics(hardware())
+        )
         return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage), probed)
 
     built = Graph(tuple(step.node for step in plan.builds))
@@ -168,11 +168,12 @@ def build_on(
     return outcome
 
 
-def open_place(address: str | None, inline: bool, logs: Path, pending: float) -> Place:
-    """This process, the Ray at ``address``, or a Ray of its own on this machine. ``pending``: seconds that a stage
-    waits for nodes. Raises RequestError."""
-    if inline:
-        return Inline()
+def open_place(where: PlaceChoice, logs: Path, pending: float) -> Place:
+    """This process, a running Ray, or a Ray of its own on this machine. ``pending``: seconds that a stage waits for
+    nodes. Raises RequestError."""
+    if where.inline:
+        return Inline() if where.device is None else InlineGpu(where.device)
+    address = where.address
     try:
         with packages_for_workers(address) as packages:
             return Session.open(address, logs / "ray.log", packages, pending)

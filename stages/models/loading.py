@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from stages.device_turn import TURN
 from stages.images.networks import NETWORK_TYPES
 from stages.images.networks.loading import load_network, new_network
 from stages.images.networks.plain_cnn import plain_config
@@ -247,17 +248,18 @@ def read_weights(auto: Any, directory: Path, **more: Any) -> tuple[PreTrainedMod
     weights that are not there or of another shape, in order; these are random. ``more`` are further arguments of
     ``from_pretrained``. Nothing is fetched, and no code of the directory runs. Raises what transformers and safetensors
     raise, mostly OSError, ValueError and SafetensorError."""
-    model, found = auto.from_pretrained(
-        directory,
-        variant=weights_variant(directory),
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        dtype=torch.float32,
-        **more,
-    )
+    with TURN:  # transformers replaces functions of the whole process while it loads
+        model, found = auto.from_pretrained(
+            directory,
+            variant=weights_variant(directory),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            **more,
+        )
     return model, sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
 
 

@@ -16,6 +16,7 @@ from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.examples.token_rows import TokenRows, encode
 from stages.corpus.row_key import row_key
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
+from stages.device_turn import TURN
 from stages.freed_memory import keep_freed_memory
 from stages.models.adapters.text import tokens_per_pass
 from stages.models.forward import pooled_state
@@ -108,7 +109,7 @@ class TextEncoder:
         """[len(rows), width]: one forward pass."""
         arrays = encoded.collate(rows)
         inputs: dict[str, Tensor] = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
-        with torch.inference_mode():
+        with torch.inference_mode(), TURN:
             states = self.model(**inputs).last_hidden_state
             pooled = pooled_state(states, inputs["attention_mask"], self.spec.pooling)
             vectors: Vectors = nn.functional.normalize(pooled, dim=1).cpu().numpy()

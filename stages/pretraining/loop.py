@@ -19,6 +19,7 @@ from cluster.resources import Worker
 from stages.checkpoint_file import OtherFormat, equal_on_all_workers
 from stages.corpus.batches import Rows, epoch_batches
 from stages.corpus.prefetch import one_ahead
+from stages.device_turn import TURN
 from stages.pretraining.masked_objective import MaskedObjective, MaskedSetup
 from stages.pretraining.objective import Objective, PretrainingSetup, StepBatch
 from stages.pretraining.progress import (
@@ -74,7 +75,8 @@ class Pretraining:
 
     def held_out_score(self) -> HeldOutScore:
         """The score of the model on the held-out texts: see ``Objective.held_out_score``."""
-        return self.objective.held_out_score()
+        with TURN:
+            return self.objective.held_out_score()
 
     def _resume(self) -> PretrainingProgress:
         """The progress of the last checkpoint if there is a usable one, whose states the parts then have; else that of
@@ -117,7 +119,8 @@ class Pretraining:
         with closing(one_ahead(self._step_batch, numbered)) as prepared:
             for (step, rows), batch in zip(numbered, prepared, strict=True):
                 factor = learning_rate(before + step, setup.steps, spec.warmup)
-                total += self._step(batch, step, factor)
+                with TURN:
+                    total += self._step(batch, step, factor)
                 counts = [count + more for count, more in zip(counts, self.objective.counts(batch), strict=True)]
                 worker.advance(len(rows) if worker.rank == 0 else 0)
                 now = setup.clock()

@@ -13,6 +13,7 @@ from cluster.resources import Worker
 from stages.cache_folder import CacheFolder
 from stages.corpus.reader import TOKENIZER
 from stages.corpus.rowset import Rowset, read_rowset, without
+from stages.device_turn import TURN
 from stages.freed_memory import keep_freed_memory
 from stages.models.loading import LoadedEncoder, build_encoder, check_finite_weights
 from stages.outputs.layout import read_store
@@ -68,8 +69,9 @@ def open_states(job: PretrainJob, worker: Worker, curves: str, names: Mapping[in
     if not len(known) or not len(known_held_out):
         raise ValueError(f"{store}: all texts of a split are set aside; use another teacher")
     stored, stored_held_out = (signal_for(store, names, split, worker) for split in (known, known_held_out))
-    torch.manual_seed(job.spec.seed)
-    start = build_encoder(job.spec.start, job.inputs["start"])
+    with TURN:
+        torch.manual_seed(job.spec.seed)
+        start = build_encoder(job.spec.start, job.inputs["start"])
     check_finite_weights(start.model, job.inputs["start"])
     setup = StateSetup(
         job.spec,

@@ -12,6 +12,7 @@ from cluster.resources import Worker
 from stages.corpus.reader import TOKENIZER
 from stages.corpus.rowset import read_rowset
 from stages.corpus.tokenizer import load_tokenizer
+from stages.device_turn import TURN
 from stages.freed_memory import keep_freed_memory
 from stages.models.loading import check_finite_weights
 from stages.models.masked.language_model import build_masked_model
@@ -33,8 +34,9 @@ def train(job: PretrainJob, worker: Worker) -> PretrainFacts:
     torch.set_num_threads(worker.threads)
     texts = job.out / SCRATCH_TEXTS
     rows, held_out = read_rowset(texts, TRAIN), read_rowset(texts, HOLDOUT)
-    torch.manual_seed(job.spec.seed)
-    start = build_masked_model(job.spec.start, job.inputs["start"])
+    with TURN:
+        torch.manual_seed(job.spec.seed)
+        start = build_masked_model(job.spec.start, job.inputs["start"])
     check_finite_weights(start.model, job.inputs["start"])
     teacher = load_teacher(job.inputs["teacher"]) if job.spec.distillation is not None else None
     tokens = ids_for_masking(load_tokenizer(texts / TOKENIZER), embedded_tokens(start.model))

@@ -24,6 +24,7 @@ from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
+from stages.device_turn import TURN
 from stages.freed_memory import keep_freed_memory
 from stages.models.by_task import load
 from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pass_cost, pooled_state
@@ -251,7 +252,7 @@ class TeacherWorker:
 
     def _run(self, batch: Batch) -> ComingOutputs:
         layout, lengths = self.job.layout, self._lengths(batch.rows)
-        with torch.inference_mode(), autocast(self.worker.device, self.job.spec.compute):
+        with torch.inference_mode(), autocast(self.worker.device, self.job.spec.compute), TURN:
             if layout.part in ATTENTION_PARTS:
                 read = attention_scores if layout.part == "scores" else attention_maps
                 pairs = pairs_of_tokens(read(self.model, batch.inputs), batch, layout)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cluster.resources import Capacity, On, Place, Resources, SilentListener
 from pipeline.cli.models.find_model import FoundModel
+from pipeline.cli.request import PlaceChoice
 from pipeline.cli.run_plan import open_place
 from pipeline.errors import RequestError, bounded
 from pipeline.execution.signals import interrupt_on_sigterm
@@ -50,7 +51,7 @@ def spread_over(
 
     with temporary_folder("predict") as logs, Startup(Console(stderr=True, highlight=False)) as startup:
         startup.step(f"connecting to Ray at {address}")
-        place = open_place(address, False, logs, PENDING)
+        place = open_place(PlaceChoice(address), logs, PENDING)
         interrupt_on_sigterm()
         try:
             mirror = _mirror(model)

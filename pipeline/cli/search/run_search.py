@@ -12,7 +12,16 @@ from cluster.resources import Place
 from pipeline.artifacts.failure import forget_failure
 from pipeline.artifacts.ownership import note_use
 from pipeline.cli.last_sets import warn_of_same_name
-from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, run_name, storage_errors, terminal
+from pipeline.cli.request import (
+    PlaceChoice,
+    Request,
+    ResolvedRequest,
+    make_plan,
+    resolve,
+    run_name,
+    storage_errors,
+    terminal,
+)
 from pipeline.cli.search.output import Findings, as_json, print_findings
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Failure, note_refused
@@ -274,16 +283,13 @@ class SearchInProgress:
         from pipeline.cli.run_plan import build_on, check_before_work, opened_place
 
         recipe, startup = self.resolved.recipe, self.startup
+        where = PlaceChoice(self.options.address, self.options.inline)
         if place is None:
             check_before_work(recipe, plan)
-            place = stack.enter_context(
-                opened_place(recipe, self.storage, name, self.options.address, self.options.inline, startup)
-            )
+            place = stack.enter_context(opened_place(recipe, self.storage, name, where, startup))
         keys = {trial.node.key for trial in batch}
         self.trained += len(keys & {step.node.key for step in plan.builds})
-        outcome = build_on(
-            place, recipe, self.storage, graph, plan, name, self.options.inline, self.console, startup, began
-        )
+        outcome = build_on(place, recipe, self.storage, graph, plan, name, where, self.console, startup, began)
         self.failures += [
             failure for key, failure in outcome.failures.items() if key not in keys and not failure.blocked_by
         ]

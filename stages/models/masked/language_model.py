@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
+from stages.device_turn import TURN
 from stages.models.cutting import cut_layers
 from stages.models.loading import kinds_of_layers, quieten, read_config, read_weights
 from stages.specs.student import Bilstm, Cut, Fresh, Network, Pretrained, Start
@@ -54,7 +55,8 @@ def build_masked_model(start: Start, directory: Path) -> MaskedModelStart:
 def _new_model(config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights that predicts tokens by its word embeddings."""
     setattr(config, TIED, True)
-    return cast(PreTrainedModel, AutoModelForMaskedLM.from_config(config, dtype=torch.float32))
+    with TURN:
+        return cast(PreTrainedModel, AutoModelForMaskedLM.from_config(config, dtype=torch.float32))
 
 
 def _load(directory: Path) -> MaskedModelStart:

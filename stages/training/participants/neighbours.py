@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
+from stages.device_turn import TURN
 from stages.models.adapters.protocol import ForwardOutputs
 from stages.models.forward import forward
 from stages.models.predict import autocast
@@ -264,9 +265,10 @@ class Candidates(Participant):
         model.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
             for places, host_batch in batches:
-                batch = host_batch.to(self.device)
-                outputs = forward(model, batch.inputs)
-                found[places] = self.distance(outputs, batch, plan).cpu().numpy()
+                with TURN:
+                    batch = host_batch.to(self.device)
+                    outputs = forward(model, batch.inputs)
+                    found[places] = self.distance(outputs, batch, plan).cpu().numpy()
         model.train(training)
         return found
 

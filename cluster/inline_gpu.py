@@ -1,0 +1,87 @@
+"""Stages run in this process on one GPU, side by side in threads: for one machine, where Ray is not needed."""
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+
+from cluster.amount import Amount, Demand
+from cluster.inline import InlineOn, InlineWorker
+from cluster.resources import Capacity, Closed, Listener, Mirror, On, Resources
+from cluster.share import WorkerShare
+
+
+class InlineGpuWorker(InlineWorker):
+    """A thread of this process: rank 0 of 1, on ``device``. Once ``closed`` is set, it ends with ``Closed`` at its next
+    report of progress."""
+
+    def __init__(self, threads: int, listener: Listener, device: str, closed: threading.Event) -> None:
+        super().__init__(threads, listener)
+        self.device = device
+        self._closed = closed
+
+    def advance(self, amount: float) -> None:
+        if self._closed.is_set():
+            raise Closed("the run is stopped")
+        super().advance(amount)
+
+
+class InlineGpuOn(InlineOn):
+    """``On`` whose worker uses the GPU if its resources have one, or a part of one."""
+
+    def __init__(
+        self, resources: Resources, listener: Listener, mirror: Mirror | None, device: str, closed: threading.Event
+    ) -> None:
+        super().__init__(resources, listener, mirror)
+        self._device = device if resources.gpus_per_worker else "cpu"
+        self._closed = closed
+
+    def _worker(self) -> InlineWorker:
+        return InlineGpuWorker(self._resources.cpus_per_worker, self._listener, self._device, self._closed)
+
+
+class InlineGpu:
+    """This process and one GPU as a ``Place``. As many stages run at once as the machine's CPUs and the parts of the
+    GPU that they take allow, each in a thread. They share the process's random generators and the GPU one step at a
+    time, as trainings that share a worker do, so that the results are those of stages that run alone."""
+
+    concurrent = True
+    dashboard = ""
+
+    def __init__(self, device: str) -> None:
+        """``device``: as torch names it, such as ``cuda:0``."""
+        self.device = device
+        self._closed = threading.Event()
+
+    def capacity(self) -> Capacity:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Capacity.fixed(Amount(float(os.cpu_count() or 1), 1.0, float(memory)))
+
+    def on(
+        self,
+        resources: Resources,
+        listener: Listener,
+        mirror: Mirror | None = None,
+        share: WorkerShare | None = None,  # noqa: ARG002
+    ) -> On:
+        """An ``On`` whose one worker is the thread that calls it. It is given up only when the place is closed."""
+        return InlineGpuOn(resources, listener, mirror, self.device, self._closed)
+
+    def prepare(self, resources: Resources, modules: Sequence[str]) -> None:  # noqa: ARG002
+        """Import the modules here, before stages that run side by side would import them at once. What cannot be
+        imported is left to the stage that needs it, which then says so."""
+        for name in modules:
+            with suppress(Exception):
+                import_module(name)
+
+    def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
+        """[]: there is only one node."""
+        return []
+
+    def want(self, demands: Sequence[Demand]) -> None:
+        """Does nothing: this process cannot grow."""
+
+    def close(self) -> None:
+        """End all stages that run, at their next report of progress."""
+        self._closed.set()
