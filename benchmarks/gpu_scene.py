@@ -65,7 +65,7 @@ Way = Literal["kernels", "graphs", "compiled"]
 """How steps run: kernel by kernel, as CUDA graphs, or as CUDA graphs of a compiled model."""
 
 WAYS: Mapping[Way, Mapping[str, object]] = {
-    "kernels": {},
+    "kernels": {"graphs": "off"},
     "graphs": {"graphs": "on"},
     "compiled": {"graphs": "on", "compile": True},
 }

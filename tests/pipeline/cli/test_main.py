@@ -23,10 +23,11 @@ from project import (
 
 from pipeline.methods import METHODS
 from pipeline.methods.embeddings import EMBEDDING_METHODS
+from stages.gpus import Gpu, gpu_problem
 
 OPTIONS = {
     "init": ("FILE", "--text", "--label", "--teacher", "--out", "--storage"),
-    "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
+    "run": ("RECIPE", "--stage", "--address", "--inline", "--device", "--refresh", "--storage", "--set"),
     "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--baseline", "--last-epoch", "--storage", "--set", "--as-written"),
     "show": ("PATH|NODE|KEY", "--recipe", "--storage"),
@@ -124,6 +125,25 @@ def test_ray_and_inline_exclude_each_other(paper: Project) -> None:
     result = paper("run", "--address", "auto", "--inline")
     line = "stillhouse: --address: auto, but --inline runs in this process; give one of them\n"
     assert result == CommandResult(2, "", line)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--device", "cuda:0"], "but Ray chooses the GPUs of its workers; give --inline with it"),
+        (["--device", "gpu", "--inline"], "but a GPU is named cuda:0, cuda:1 and so on"),
+    ],
+)
+def test_a_device_is_a_gpu_of_this_process(paper: Project, options: list[str], line: str) -> None:
+    assert paper("run", *options) == CommandResult(2, "", f"stillhouse: --device: {options[1]}, {line}\n")
+
+
+def test_a_gpu_that_torch_does_not_find_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.gpus.usable_gpus", list)
+    assert gpu_problem("cuda:0") == "torch finds no GPU on this machine; leave it out"
+    monkeypatch.setattr("stages.gpus.usable_gpus", lambda: [Gpu("H200", 1), Gpu("H200", 1)])
+    assert gpu_problem("cuda:1") is None
+    assert gpu_problem("cuda:2") == "the GPUs of this machine are cuda:0 to cuda:1"
 
 
 def test_the_address_of_a_dashboard_is_not_that_of_a_head_node(paper: Project) -> None:

@@ -1,5 +1,6 @@
 """Which process a run has prepared before its first stage starts."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline.graph.nodes import Graph, Node
 from pipeline.plan.planner import plan
 from pipeline.recipe import load
 from pipeline.storage.directory import Directory
-from stages.table import STAGES, WORKER_MODULES
+from stages.table import AUTO_MODULES, STAGES, WORKER_MODULES
 
 
 class RecordingPlace(Inline):
@@ -43,11 +44,16 @@ def prepared(folder: Path, assets: Path, only: Sequence[str] = (), **changes: ob
 
 
 def test_the_process_of_the_first_training_is_prepared(assets: Path, tmp_path: Path) -> None:
-    assert prepared(tmp_path, assets) == [(3, ["stages.training.worker"])]
+    assert prepared(tmp_path, assets) == [(3, ["stages.training.worker", *AUTO_MODULES])]
 
 
 def test_nothing_is_prepared_where_no_model_is_to_be_run(assets: Path, tmp_path: Path) -> None:
     assert prepared(tmp_path, assets, only=["corpus"]) == []
+
+
+@pytest.mark.parametrize("module", AUTO_MODULES)
+def test_modules_of_transformers_that_are_loaded_first_are_there(module: str) -> None:
+    assert importlib.util.find_spec(module) is not None
 
 
 @pytest.mark.parametrize("module", WORKER_MODULES.values())

@@ -1,5 +1,6 @@
 """Masked language models of any encoder: heads that are kept or made, and predictions at chosen places only."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,22 @@ def test_predictions_at_some_places_are_those_of_the_whole_model_and_so_are_thei
     torch.testing.assert_close(found.states, states.reshape(-1, states.shape[-1])[places])
     for name, weights in model.named_parameters():
         torch.testing.assert_close(weights.grad, expected[name], rtol=1e-4, atol=1e-7, msg=name)
+
+
+def test_models_that_are_loaded_at_once_in_threads_of_a_process_have_all_of_their_weights(tmp_path: Path) -> None:
+    random_model("bert").save_pretrained(tmp_path)
+    together, found = threading.Barrier(4), list[bool]()
+
+    def load() -> None:
+        together.wait(60)
+        found.extend(build_masked_model(Pretrained(), tmp_path).new_head for _ in range(5))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [False] * 20
 
 
 class MixingHead(nn.Module):
