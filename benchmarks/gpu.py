@@ -66,9 +66,9 @@ class Plan:
     student_epochs: int = 4
 
 
-FULL = Plan(Scale(4096, 3, 8192))
+FULL = Plan(Scale(4096, 32768, 3, 8192))
 TINY = Plan(
-    Scale(192, 1, 128),
+    Scale(192, 192, 1, 128),
     (
         Epochs(MINIATURE, "bfloat16", 32, 2, ("kernels",)),
         Epochs(MINIATURE, "float32", 64, 2, ("kernels",)),

@@ -110,10 +110,11 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """``rows`` of train, ``turns`` of each comparison, and the side of the matrices whose product tells the device's
-    peak."""
+    """``rows`` of train, and those of which a teacher's outputs are stored; ``turns`` of each comparison, and the side of
+    the matrices whose product tells the device's peak."""
 
     rows: int
+    dump_rows: int
     turns: int
     matmul: int
 
@@ -123,16 +124,22 @@ class GpuScene:
 
     def __init__(self, root: Path, scale: Scale, device: str) -> None:
         self.root, self.scale, self.device = root, scale, device
-        self.corpus = root / "corpus"
-        task, source, files = rows_source(scale.rows, BUILT_IN["mnli"])
-        learn_tokenizer(task, files, root / "tokenizer")
-        spec = CorpusSpec(task=task, source=source, holdout=0.0, train_rows=scale.rows, eval_rows=DEV_ROWS)
-        inputs = {"tokenizer": root / "tokenizer", **files}
-        corpus(spec, inputs, self.corpus, Inline().on(Resources(cpus_per_worker=torch.get_num_threads()), Watch()))
+        self.corpus = self.corpus_of(scale.rows, root / "corpus")
         self.task = read_meta(self.corpus).task
         self.train = read_rowset(self.corpus, "train")
         self.dev = read_rowset(self.corpus, self.task.dev_splits[0])
         self.peak = matmul_flops(scale.matmul, device)
+
+    def corpus_of(self, rows: int, folder: Path) -> Path:
+        """A corpus in ``folder`` with so many rows of train, or all where there are fewer."""
+        task, source, files = rows_source(rows, BUILT_IN["mnli"])
+        tokenizer = self.root / "tokenizer"
+        if not tokenizer.exists():
+            learn_tokenizer(task, files, tokenizer)
+        spec = CorpusSpec(task=task, source=source, holdout=0.0, train_rows=rows, eval_rows=DEV_ROWS)
+        on = Inline().on(Resources(cpus_per_worker=torch.get_num_threads()), Watch())
+        corpus(spec, {"tokenizer": tokenizer, **files}, folder, on)
+        return folder
 
     def model(self, shape: Shape, dropout: float = 0.1, architecture: str = "bert") -> nn.Module:
         """A classifier of random weights, the same at each call."""
@@ -242,8 +249,10 @@ class GpuScene:
         return self._compared(what, {way: partial(ours, way) for way in ways}, bare, flops, len(train), steps)
 
     def dump(self, shape: Shape) -> list[Finding]:
-        """The teach stage in bfloat16, writing included, and a forward that brings pooled states to the host."""
-        rows, directory = distinct([self.train]), self.root / "teacher"
+        """The teach stage in bfloat16, writing included, and a forward that brings pooled states to the host. Its rows
+        are those of several shards, since the last shard is written while nothing else is left to do."""
+        whole, directory = self.corpus_of(self.scale.dump_rows, self.root / "dump"), self.root / "teacher"
+        rows = distinct([read_rowset(whole, "train")])
         model: Any = self.model(shape)
         model.save_pretrained(directory)
         model.eval()
@@ -258,7 +267,7 @@ class GpuScene:
         def ours() -> float:
             with tempfile.TemporaryDirectory(dir=self.root) as out:
                 on = DumpOn(self.device)
-                teach(TeachSpec(compute="bfloat16"), {"corpus": self.corpus, "model": directory}, Path(out), on)
+                teach(TeachSpec(compute="bfloat16"), {"corpus": whole, "model": directory}, Path(out), on)
             return on.seconds
 
         def bare() -> float:
