@@ -110,8 +110,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """``rows`` of train, and those of which a teacher's outputs are stored; ``turns`` of each comparison, and the side of
-    the matrices whose product tells the device's peak."""
+    """``rows`` of train, and those of which a teacher's outputs are stored; ``turns`` of each comparison; and the side
+    of the matrices whose product tells the device's peak."""
 
     rows: int
     dump_rows: int

@@ -2,14 +2,19 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
+from typing import TypeVar
 
 from cluster.amount import Amount, Demand
 from cluster.inline import InlineOn, InlineWorker
 from cluster.resources import Capacity, Closed, Listener, Mirror, On, Resources
 from cluster.share import WorkerShare
+
+Config = TypeVar("Config")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class InlineGpuWorker(InlineWorker):
@@ -22,9 +27,16 @@ class InlineGpuWorker(InlineWorker):
         self._closed = closed
 
     def advance(self, amount: float) -> None:
-        if self._closed.is_set():
-            raise Closed("the run is stopped")
+        raise_if(self._closed)
         super().advance(amount)
+
+    def restore(self, amount: float) -> None:
+        raise_if(self._closed)
+        super().restore(amount)
+
+    def note(self, text: str) -> None:
+        raise_if(self._closed)
+        super().note(text)
 
 
 class InlineGpuOn(InlineOn):
@@ -37,20 +49,38 @@ class InlineGpuOn(InlineOn):
         self._device = device if resources.gpus_per_worker else "cpu"
         self._closed = closed
 
+    def map(
+        self,
+        open_worker: Callable[[Config, InlineWorker], Callable[[Item], Result]],
+        config: Config,
+        items: Sequence[Item],
+    ) -> Iterator[tuple[int, Result]]:
+        """Do the items in order, as long as the place is open."""
+        for done in super().map(open_worker, config, items):
+            yield done
+            raise_if(self._closed)
+
     def _worker(self) -> InlineWorker:
+        raise_if(self._closed)
         return InlineGpuWorker(self._resources.cpus_per_worker, self._listener, self._device, self._closed)
 
 
+def raise_if(closed: threading.Event) -> None:
+    """Raise ``Closed`` if the place of a stage is closed."""
+    if closed.is_set():
+        raise Closed("the run is stopped")
+
+
 class InlineGpu:
-    """This process and one GPU as a ``Place``. As many stages run at once as the machine's CPUs and the parts of the
-    GPU that they take allow, each in a thread. They share the process's random generators and the GPU one step at a
+    """This process and its first GPU as a ``Place``. As many stages run at once as the machine's CPUs and the parts of
+    the GPU that they take allow, each in a thread. They share the process's random generators and the GPU one step at a
     time, as trainings that share a worker do, so that the results are those of stages that run alone."""
 
     concurrent = True
     dashboard = ""
 
-    def __init__(self, device: str) -> None:
-        """``device``: as torch names it, such as ``cuda:0``."""
+    def __init__(self, device: str = "cuda:0") -> None:
+        """``device``: the one that torch uses by default, which is the first GPU."""
         self.device = device
         self._closed = threading.Event()
 
@@ -72,7 +102,7 @@ class InlineGpu:
         """Import the modules here, before stages that run side by side would import them at once. What cannot be
         imported is left to the stage that needs it, which then says so."""
         for name in modules:
-            with suppress(Exception):
+            with suppress(ImportError):
                 import_module(name)
 
     def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
@@ -83,5 +113,5 @@ class InlineGpu:
         """Does nothing: this process cannot grow."""
 
     def close(self) -> None:
-        """End all stages that run, at their next report of progress."""
+        """End all stages that run, at their next report of progress or the end of their item."""
         self._closed.set()

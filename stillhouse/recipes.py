@@ -83,7 +83,7 @@ def run(
     recipe: RecipeSource,
     *,
     inline: bool = False,
-    device: str | None = None,
+    gpu: bool = False,
     address: str | None = None,
     stage: str | None = None,
     progress: bool | None = None,
@@ -91,15 +91,15 @@ def run(
     """Build what the recipe needs and is not built yet, and return ``results``.
 
     It runs on a Ray of its own on this machine, on the Ray at ``address`` (host:port, or auto), or ``inline`` in this
-    process without Ray: one stage at a time, or with ``device`` (``cuda:0``) side by side on that GPU. ``stage`` names
+    process without Ray: one stage at a time, or with ``gpu`` side by side on this machine's first GPU. ``stage`` names
     a stage that is built anew, with all that depends on it. ``progress`` is shown on the standard error, by default
     only where that is a terminal. After an interrupt, the next run goes on from there. Raises RequestError before any
     work, and ``RunFailed`` at the end if a stage failed.
     """
-    where = PlaceChoice(address, inline, device)
-    check_place(where)
     # OpenMP threads that wait by spinning make a busy machine ten times slower. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    where = PlaceChoice(address, inline, gpu)
+    check_place(where)
     shown = sys.stderr.isatty() if progress is None else progress
     console = Console(stderr=True, highlight=False, quiet=not shown)
     with signal_handlers_kept(), Startup(console) as startup:

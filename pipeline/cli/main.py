@@ -107,10 +107,9 @@ def run(
     inline: Annotated[
         bool, typer.Option("--inline", help="Run in this process, one stage at a time, without Ray.")
     ] = False,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="GPU", help="With --inline: run stages side by side on this GPU, as cuda:0."),
-    ] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="With --inline: run stages side by side on this machine's first GPU.")
+    ] = False,
     refresh: Refresh = False,
     storage: StorageUrl = None,
     set_: Sets = None,
@@ -122,7 +121,7 @@ def run(
     from pipeline.cli.run import run_recipe
 
     request = Request(recipe, tuple(set_ or ()), storage, refresh, stage)
-    raise typer.Exit(run_recipe(request, PlaceChoice(address, inline, device)))
+    raise typer.Exit(run_recipe(request, PlaceChoice(address, inline, gpu)))
 
 
 @app.command(cls=Command)

@@ -26,12 +26,12 @@ WIDE = 200
 
 @dataclass(frozen=True, slots=True)
 class PlaceChoice:
-    """Where the stages of a run are to run: on the Ray at ``address``, ``inline`` in this process (with ``device`` on
-    that GPU, side by side), or by default on a Ray of its own on this machine."""
+    """Where the stages of a run are to run: on the Ray at ``address``, ``inline`` in this process (with ``gpu`` side by
+    side on its first GPU), or by default on a Ray of its own on this machine."""
 
     address: str | None = None
     inline: bool = False
-    device: str | None = None
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

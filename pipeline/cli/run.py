@@ -27,7 +27,7 @@ from pipeline.graph.nodes import ReportedModel
 from pipeline.monitor.startup import Startup
 from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import print_paths, print_table
-from stages.gpus import gpu_problem
+from stages.gpus import usable_gpus
 
 
 def run_recipe(request: Request, where: PlaceChoice) -> int:
@@ -54,8 +54,8 @@ def run_recipe(request: Request, where: PlaceChoice) -> int:
 
 def check_place(where: PlaceChoice) -> None:
     """Raise RequestError for an address of another kind than that of a Ray head node, for one beside ``inline``, and
-    for a device that is not there or that stages do not run on in this process."""
-    address, device = where.address, where.device
+    for ``gpu`` without it or where there is none."""
+    address = where.address
     if address is not None and where.inline:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
     if address is not None and "://" in address:
@@ -63,12 +63,10 @@ def check_place(where: PlaceChoice) -> None:
             f"--address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265"
         )
-    if device is None:
-        return
-    if not where.inline:
-        raise RequestError(f"--device: {device}, but Ray chooses the GPUs of its workers; give --inline with it")
-    if problem := gpu_problem(device):
-        raise RequestError(f"--device: {device}, but {problem}")
+    if where.gpu and not where.inline:
+        raise RequestError("--gpu: runs stages in this process, on its GPU; give --inline with it, or leave it out")
+    if where.gpu and not usable_gpus():
+        raise RequestError("--gpu: torch finds no GPU on this machine; leave it out")
 
 
 def build_missing(

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -36,7 +37,7 @@ from pipeline.monitor.status import LOGS, PAGE, RUNS
 from pipeline.monitor.upload import uploading
 from pipeline.plan.estimate import DurationEstimator, read_all
 from pipeline.plan.extrapolate import PlannedRun, extrapolated
-from pipeline.plan.fitting import check_resources, check_shared_workers
+from pipeline.plan.fitting import check_gpu_parts, check_resources, check_shared_workers
 from pipeline.plan.measurements import Measurements, Topics
 from pipeline.plan.planner import Plan
 from pipeline.plan.resources import allot
@@ -105,7 +106,8 @@ def build_on(
     capacity = place.capacity()
 
     def resources(node: Node) -> Resources:
-        return allot(node, recipe.resources, capacity)
+        allotted = allot(node, recipe.resources, capacity)
+        return replace(allotted, workers=1) if where.gpu else allotted  # a thread of this process is one worker
 
     def read_durations() -> DurationEstimator:
         probed = extrapolated(
@@ -116,6 +118,8 @@ def build_on(
     built = Graph(tuple(step.node for step in plan.builds))
     if place.concurrent:
         check_shared_workers(built, resources, capacity)
+    if where.gpu:
+        check_gpu_parts(built, resources)
     waits = check_resources(built, resources, capacity, recipe.limits.pending)
     prepare(plan, place, resources)
     startup.step("checking that all nodes see the files")
@@ -172,7 +176,7 @@ def open_place(where: PlaceChoice, logs: Path, pending: float) -> Place:
     """This process, a running Ray, or a Ray of its own on this machine. ``pending``: seconds that a stage waits for
     nodes. Raises RequestError."""
     if where.inline:
-        return Inline() if where.device is None else InlineGpu(where.device)
+        return InlineGpu() if where.gpu else Inline()
     address = where.address
     try:
         with packages_for_workers(address) as packages:

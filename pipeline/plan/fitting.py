@@ -6,6 +6,7 @@ from collections.abc import Callable
 from cluster.resources import Capacity, Resources
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Graph, Node
+from pipeline.plan.resources import runs_a_model
 
 
 def check_resources(
@@ -49,6 +50,17 @@ def check_shared_workers(graph: Graph, resources: Callable[[Node], Resources], c
             raise RequestError(
                 f"resources.{node.role}.trainings_per_worker: {wanted.trainings_per_worker}, but its workers have no "
                 f"GPU ({capacity}); give resources.{node.role}.gpus_per_worker, or leave trainings_per_worker out"
+            )
+
+
+def check_gpu_parts(graph: Graph, resources: Callable[[Node], Resources]) -> None:
+    """Raises RequestError if a stage that runs a model has no part of the GPU, where stages run in threads of one
+    process: on the CPU such stages would share one number of threads, which decides the bits of their sums."""
+    for node in graph.nodes:
+        if runs_a_model(node) and not resources(node).gpus_per_worker:
+            raise RequestError(
+                f"resources.{node.role}.gpus_per_worker: 0, but with --gpu every stage that runs a model takes a part "
+                "of the GPU; give it one, or leave the key out"
             )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from cluster.resources import Worker
 from stages.corpus.reader import read_meta, read_split
+from stages.device_turn import TURN
 from stages.evaluation.job import SimilarityJob, SplitScores
 from stages.evaluation.predictions import Rows, predictions_path, scored, write_predictions
 from stages.evaluation.worker import LATENCY_ROWS
@@ -49,7 +50,8 @@ class SimilarityWorker:
             for row in range(len(encoded)):
                 arrays: dict[str, npt.NDArray[np.int64]] = encoded.collate(np.array([row]))
                 inputs = {name: torch.from_numpy(one).to(self.worker.device) for name, one in arrays.items()}
-                began = time.perf_counter()
-                self.encoder.vectors(inputs).cpu()
-                times.append(time.perf_counter() - began)
+                with TURN:
+                    began = time.perf_counter()
+                    self.encoder.vectors(inputs).cpu()
+                    times.append(time.perf_counter() - began)
         return 1000 * statistics.median(times)

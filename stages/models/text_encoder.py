@@ -109,10 +109,12 @@ class TextEncoder:
         """[len(rows), width]: one forward pass."""
         arrays = encoded.collate(rows)
         inputs: dict[str, Tensor] = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
-        with torch.inference_mode(), TURN:
-            states = self.model(**inputs).last_hidden_state
-            pooled = pooled_state(states, inputs["attention_mask"], self.spec.pooling)
-            vectors: Vectors = nn.functional.normalize(pooled, dim=1).cpu().numpy()
+        with torch.inference_mode():
+            with TURN:
+                states = self.model(**inputs).last_hidden_state
+                pooled = pooled_state(states, inputs["attention_mask"], self.spec.pooling)
+                normalized = nn.functional.normalize(pooled, dim=1)
+            vectors: Vectors = normalized.cpu().numpy()
         return vectors
 
 

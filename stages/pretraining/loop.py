@@ -75,8 +75,7 @@ class Pretraining:
 
     def held_out_score(self) -> HeldOutScore:
         """The score of the model on the held-out texts: see ``Objective.held_out_score``."""
-        with TURN:
-            return self.objective.held_out_score()
+        return self.objective.held_out_score()
 
     def _resume(self) -> PretrainingProgress:
         """The progress of the last checkpoint if there is a usable one, whose states the parts then have; else that of
@@ -119,8 +118,7 @@ class Pretraining:
         with closing(one_ahead(self._step_batch, numbered)) as prepared:
             for (step, rows), batch in zip(numbered, prepared, strict=True):
                 factor = learning_rate(before + step, setup.steps, spec.warmup)
-                with TURN:
-                    total += self._step(batch, step, factor)
+                total += self._step(batch, step, factor)
                 counts = [count + more for count, more in zip(counts, self.objective.counts(batch), strict=True)]
                 worker.advance(len(rows) if worker.rank == 0 else 0)
                 now = setup.clock()
@@ -144,25 +142,26 @@ class Pretraining:
         """One optimizer step at ``factor`` times the peak learning rate. Returns the sums [losses] over the items of
         all workers, before they are weighted, on the device."""
         setup, worker, objective = self.setup, self.worker, self.objective
-        torch.manual_seed(seed_of(setup.spec.seed, self.progress.epoch, step, worker.rank))
-        with explain_batch_size(batch.rows, setup.spec.batch_size):
-            sums = objective.loss_sums(self.parallel, batch.to(worker.device), self.progress.epoch)
-            # DDP averages the gradients of the workers; that of the batch is their sum over the items of all.
-            scales = [
-                weight * worker.world_size / max(1, count)
-                for weight, count in zip(objective.weights, objective.counts(batch), strict=True)
-            ]
-            first, *others = (value * scale for value, scale in zip(sums, scales, strict=True))
-            sum(others, first).backward()
-        nn.utils.clip_grad_norm_(objective.trained.parameters(), setup.spec.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = setup.spec.learning_rate * factor
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.stack([value.detach().double() for value in sums])
-        if worker.world_size > 1:
-            torch.distributed.all_reduce(total)
-        return total
+        with TURN:
+            torch.manual_seed(seed_of(setup.spec.seed, self.progress.epoch, step, worker.rank))
+            with explain_batch_size(batch.rows, setup.spec.batch_size):
+                sums = objective.loss_sums(self.parallel, batch.to(worker.device), self.progress.epoch)
+                # DDP averages the gradients of the workers; that of the batch is their sum over the items of all.
+                scales = [
+                    weight * worker.world_size / max(1, count)
+                    for weight, count in zip(objective.weights, objective.counts(batch), strict=True)
+                ]
+                first, *others = (value * scale for value, scale in zip(sums, scales, strict=True))
+                sum(others, first).backward()
+            nn.utils.clip_grad_norm_(objective.trained.parameters(), setup.spec.max_grad_norm)
+            for group in self.optimizer.param_groups:
+                group["lr"] = setup.spec.learning_rate * factor
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            total = torch.stack([value.detach().double() for value in sums])
+            if worker.world_size > 1:
+                torch.distributed.all_reduce(total)
+            return total
 
     # --- the end of an epoch ---
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, sorted_batches, steps_of
 from stages.corpus.rowset import Rowset
+from stages.device_turn import TURN
 from stages.pretraining.progress import HeldOutScore, PretrainingEpoch, TeacherLosses
 from stages.specs.pretraining import PretrainSpec
 
@@ -117,7 +118,8 @@ class Objective(ABC, Generic[BatchKind]):
         self.module.eval()
         with torch.inference_mode():
             for number, rows in list(enumerate(batches))[self.worker.rank :: self.worker.world_size]:
-                sums += self.held_out_sums(rows, number)
+                with TURN:
+                    sums += self.held_out_sums(rows, number)
         self.module.train()
         if self.worker.world_size > 1:
             torch.distributed.all_reduce(sums)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, share_of
 from stages.corpus.rowset import Batch, Rowset
+from stages.device_turn import TURN
 from stages.models.forward import encoder_states, pooled_state, widths
 from stages.models.predict import autocast
 from stages.pretraining.objective import Objective, PretrainingSetup
@@ -108,8 +109,9 @@ class StateObjective(Objective[StateBatch]):
         spec = setup.spec
         assert spec.states is not None and not isinstance(spec.states.weight, str)
         self.stored, self.held_out_states, self.states = setup.stored, setup.stored_held_out, spec.states
-        torch.manual_seed(seed_of(spec.seed))
-        self.student = StateStudent(encoder, spec.states, setup.teacher_widths, worker.device, spec.precision)
+        with TURN:
+            torch.manual_seed(seed_of(spec.seed))
+            self.student = StateStudent(encoder, spec.states, setup.teacher_widths, worker.device, spec.precision)
         self.student.to(worker.device)
         self._freeze_unused()
         self.student.train()

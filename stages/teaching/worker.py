@@ -298,7 +298,7 @@ def copied_to_host(values: Tensor) -> Callable[[], npt.NDArray[Any]]:
     target = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     target.copy_(values, non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record()
+    copied.record(torch.cuda.current_stream(values.device))
 
     def wait() -> npt.NDArray[Any]:
         copied.synchronize()

@@ -2,7 +2,7 @@ import sys
 import threading
 
 import pytest
-from work import Heard, whereabouts
+from work import Heard, open_pid, whereabouts
 
 from cluster.inline_gpu import InlineGpu
 from cluster.resources import Closed, Resources, Worker
@@ -48,6 +48,17 @@ def test_stages_that_run_end_when_the_place_is_closed() -> None:
     thread.join(30)
     (result,) = ended
     assert isinstance(result, Closed)
+
+
+def test_a_map_does_no_further_item_and_no_stage_starts_once_the_place_is_closed() -> None:
+    place = InlineGpu()
+    results = place.on(Resources(), Heard()).map(open_pid, None, ["a", "b", "c"])
+    assert next(results)[0] == 0
+    place.close()
+    with pytest.raises(Closed):
+        next(results)
+    with pytest.raises(Closed):
+        place.on(Resources(), Heard()).train(whereabouts, None)
 
 
 def test_modules_are_loaded_here_before_stages_would_load_them_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

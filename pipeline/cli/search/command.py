@@ -29,14 +29,18 @@ def search(
     inline: Annotated[
         bool, typer.Option("--inline", help="Run in this process, one trial at a time, without Ray.")
     ] = False,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="With --inline: run trials side by side on this machine's first GPU.")
+    ] = False,
     refresh: Refresh = False,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
     """Search for good settings of a method: run the trials of the recipe's search block that are missing, and print
     the best."""
-    from pipeline.cli.request import Request
+    from pipeline.cli.request import PlaceChoice, Request
     from pipeline.cli.search.run_search import SearchOptions, search_recipe
 
     request = Request(recipe, tuple(set_ or ()), storage, refresh, None)
-    raise typer.Exit(search_recipe(request, SearchOptions(format.value, dry_run, retry, address, inline)))
+    where = PlaceChoice(address, inline, gpu)
+    raise typer.Exit(search_recipe(request, SearchOptions(format.value, dry_run, retry, where)))

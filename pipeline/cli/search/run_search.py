@@ -22,6 +22,7 @@ from pipeline.cli.request import (
     storage_errors,
     terminal,
 )
+from pipeline.cli.run import check_place
 from pipeline.cli.search.output import Findings, as_json, print_findings
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Failure, note_refused
@@ -60,15 +61,13 @@ class SearchOptions:
     form: str
     dry_run: bool
     retry: bool
-    address: str | None
-    inline: bool
+    where: PlaceChoice
 
 
 def search_recipe(request: Request, options: SearchOptions) -> int:
     """Run the trials that are missing and print all of them. Returns the exit code: 1 if some trial has failed or could
     not be run, or if ``limits.hours`` are over. Raises RequestError."""
-    if options.address is not None and options.inline:
-        raise RequestError(f"--address: {options.address}, but --inline runs in this process; give one of them")
+    check_place(options.where)
     # JSON stands alone on the standard output.
     console = Console(stderr=True, highlight=False) if options.form == "json" else terminal()
     with Startup(console) as startup:
@@ -163,7 +162,7 @@ class SearchInProgress:
             return ""
         keys = {trial.node.key for trial in trials}
         others = [step.node.name for step in plan.builds if step.node.key not in keys]
-        run = planned_run(plan, self.resolved.recipe, self.options.inline)
+        run = planned_run(plan, self.resolved.recipe, self.options.where.inline)
         with storage_errors(self.storage):
             time_ = total_text(plan, forecast(run, self.resolved.recipe, Measurements(self.storage)))
         after = f", after {', '.join(others)}" if others else ""
@@ -283,7 +282,7 @@ class SearchInProgress:
         from pipeline.cli.run_plan import build_on, check_before_work, opened_place
 
         recipe, startup = self.resolved.recipe, self.startup
-        where = PlaceChoice(self.options.address, self.options.inline)
+        where = self.options.where
         if place is None:
             check_before_work(recipe, plan)
             place = stack.enter_context(opened_place(recipe, self.storage, name, where, startup))

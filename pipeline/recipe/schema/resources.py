@@ -13,7 +13,8 @@ class ResourceBlock(Block):
     trainings_per_worker: Whole = key(
         "How many models one worker process trains at the same time on its GPU, each in a thread of its own, where "
         "they are too small to keep a GPU busy. The CPUs, GPUs and memory of a worker are for all of them together. "
-        "Only for `finetune` and `distil`, with one worker and a GPU. `--inline` needs no such setting.",
+        "Only for `finetune` and `distil`, with one worker and a GPU. `--inline` trains one after another, and "
+        "with `--gpu` as many as fit on the GPU by `gpus_per_worker`.",
         16,
         1,
         ge=1,

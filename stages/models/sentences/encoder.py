@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stages.corpus.batches import Rows
 from stages.corpus.examples.token_rows import TokenRows, encode
 from stages.corpus.tokenizer import Tokenizer
+from stages.device_turn import TURN
 from stages.models.adapters.text import tokens_per_pass
 from stages.models.forward import count_parameters, pooled_state
 from stages.models.sentences.modules import WEIGHTS, Pooling, SentenceModules, sentence_modules
@@ -59,16 +60,19 @@ class SentenceEncoder(TextEncoder):
         arrays = encoded.collate(rows)
         inputs = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
         with torch.inference_mode():
-            found: Vectors = self.vectors(inputs).cpu().numpy()
-        return found
+            with TURN:
+                found = self.vectors(inputs)
+            vectors: Vectors = found.cpu().numpy()
+        return vectors
 
 
 def load_dense(folder: Path) -> nn.Linear:
     """The linear map of a module Dense, in float32."""
     weights = {name.removeprefix("linear."): value.float() for name, value in load_file(folder / WEIGHTS).items()}
     outputs, inputs = weights["weight"].shape
-    dense = nn.Linear(inputs, outputs, bias="bias" in weights)
-    dense.load_state_dict(weights)
+    with torch.device("meta"):  # draws no initial weights
+        dense = nn.Linear(inputs, outputs, bias="bias" in weights)
+    dense.load_state_dict(weights, assign=True)
     return dense
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, share_of
 from stages.corpus.rowset import Batch, Rowset
+from stages.device_turn import TURN
 from stages.models.forward import encoder_states, pooled_state, widths
 from stages.models.predict import autocast
 from stages.pretraining.embeddings.losses import embedding_losses, held_out_figures
@@ -64,9 +65,10 @@ class EmbeddingObjective(Objective[StateBatch]):
         spec = setup.spec
         assert spec.embedding is not None
         self.stored, self.held_out_states, self.embedding = setup.stored, setup.stored_held_out, spec.embedding
-        torch.manual_seed(seed_of(spec.seed))
         teacher_width = setup.teacher_widths[spec.embedding.layer]
-        self.student = EmbeddingStudent(encoder, spec.embedding, teacher_width, worker.device, spec.precision)
+        with TURN:
+            torch.manual_seed(seed_of(spec.seed))
+            self.student = EmbeddingStudent(encoder, spec.embedding, teacher_width, worker.device, spec.precision)
         self.student.to(worker.device)
         self._freeze_unused()
         self.student.train()

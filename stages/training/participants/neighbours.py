@@ -268,7 +268,8 @@ class Candidates(Participant):
                 with TURN:
                     batch = host_batch.to(self.device)
                     outputs = forward(model, batch.inputs)
-                    found[places] = self.distance(outputs, batch, plan).cpu().numpy()
+                    distances = self.distance(outputs, batch, plan)
+                found[places] = distances.cpu().numpy()
         model.train(training)
         return found
 

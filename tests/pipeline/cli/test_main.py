@@ -23,11 +23,10 @@ from project import (
 
 from pipeline.methods import METHODS
 from pipeline.methods.embeddings import EMBEDDING_METHODS
-from stages.gpus import Gpu, gpu_problem
 
 OPTIONS = {
     "init": ("FILE", "--text", "--label", "--teacher", "--out", "--storage"),
-    "run": ("RECIPE", "--stage", "--address", "--inline", "--device", "--refresh", "--storage", "--set"),
+    "run": ("RECIPE", "--stage", "--address", "--inline", "--gpu", "--refresh", "--storage", "--set"),
     "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--baseline", "--last-epoch", "--storage", "--set", "--as-written"),
     "show": ("PATH|NODE|KEY", "--recipe", "--storage"),
@@ -127,23 +126,16 @@ def test_ray_and_inline_exclude_each_other(paper: Project) -> None:
     assert result == CommandResult(2, "", line)
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        (["--device", "cuda:0"], "but Ray chooses the GPUs of its workers; give --inline with it"),
-        (["--device", "gpu", "--inline"], "but a GPU is named cuda:0, cuda:1 and so on"),
-    ],
-)
-def test_a_device_is_a_gpu_of_this_process(paper: Project, options: list[str], line: str) -> None:
-    assert paper("run", *options) == CommandResult(2, "", f"stillhouse: --device: {options[1]}, {line}\n")
+def test_the_gpu_is_that_of_this_process(paper: Project) -> None:
+    line = "stillhouse: --gpu: runs stages in this process, on its GPU; give --inline with it, or leave it out\n"
+    assert paper("run", "--gpu") == CommandResult(2, "", line)
 
 
-def test_a_gpu_that_torch_does_not_find_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.gpus.usable_gpus", list)
-    assert gpu_problem("cuda:0") == "torch finds no GPU on this machine; leave it out"
-    monkeypatch.setattr("stages.gpus.usable_gpus", lambda: [Gpu("H200", 1), Gpu("H200", 1)])
-    assert gpu_problem("cuda:1") is None
-    assert gpu_problem("cuda:2") == "the GPUs of this machine are cuda:0 to cuda:1"
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_a_gpu_that_is_not_there_is_refused(paper: Project, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cli.run.usable_gpus", list)
+    result = paper(command, "--inline", "--gpu")
+    assert result == CommandResult(2, "", "stillhouse: --gpu: torch finds no GPU on this machine; leave it out\n")
 
 
 def test_the_address_of_a_dashboard_is_not_that_of_a_head_node(paper: Project) -> None:

@@ -44,7 +44,13 @@ def prepared(folder: Path, assets: Path, only: Sequence[str] = (), **changes: ob
 
 
 def test_the_process_of_the_first_training_is_prepared(assets: Path, tmp_path: Path) -> None:
-    assert prepared(tmp_path, assets) == [(3, ["stages.training.worker", *AUTO_MODULES])]
+    assert prepared(tmp_path, assets) == [(3, [*AUTO_MODULES, "stages.training.worker"])]
+
+
+def test_where_a_model_is_only_evaluated_the_modules_of_transformers_are_loaded_first(
+    assets: Path, tmp_path: Path
+) -> None:
+    assert prepared(tmp_path, assets, only=["evaluate"]) == [(1, list(AUTO_MODULES))]
 
 
 def test_nothing_is_prepared_where_no_model_is_to_be_run(assets: Path, tmp_path: Path) -> None:

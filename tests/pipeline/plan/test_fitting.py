@@ -7,7 +7,7 @@ from cluster.amount import Amount
 from cluster.resources import Capacity, Growth, Resources
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Graph
-from pipeline.plan.fitting import check_resources, check_shared_workers, shared_workers
+from pipeline.plan.fitting import check_gpu_parts, check_resources, check_shared_workers, shared_workers
 
 TWO_NODES = Capacity.fixed(Amount(4, 1, 8e9), Amount(4, 1, 8e9))
 THREE_OF_TWO = Capacity.fixed(Amount(2), Amount(2), Amount(2))
@@ -123,3 +123,10 @@ def test_the_plan_says_how_many_trainings_run_at_once_in_how_many_workers(graph:
     assert lines(16, THREE_OF_TWO, 0.0) == [
         "distil: 16 trainings at once in a worker need a GPU, and this machine has none"
     ]
+
+
+def test_in_threads_of_one_process_every_stage_that_runs_a_model_needs_a_part_of_the_gpu(graph: Graph) -> None:
+    check_gpu_parts(graph, lambda node: Resources(gpus_per_worker=0.0 if node.role == "corpus" else 0.1))
+    line = "resources.evaluate.gpus_per_worker: 0, but with --gpu every stage that runs a model takes a part of the GPU"
+    with pytest.raises(RequestError, match=line):
+        check_gpu_parts(graph, lambda node: Resources(gpus_per_worker=0.0 if node.role == "evaluate" else 0.1))
