@@ -12,6 +12,15 @@ import pytest
 import torch
 from PIL import Image
 from project import ONE_THREAD, Project, stillhouse, write_project
+from transformers import (
+    AutoModelForImageClassification,
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
 
 from stages.images.networks.loading import load_network
 from stages.images.processor import normalisation_in
@@ -232,3 +241,80 @@ def test_images_of_several_sizes_and_broken_and_empty_ones_are_refused_by_name(t
     Image.new("RGB", (9, 8), (7, 7, 7)).save(bad)
     result = stillhouse("plan", str(project.recipe), "--storage", str(project.storage))
     assert result.code == 2 and "images of several sizes" in result.err and "zzz.png" in result.err
+
+
+# --- teachers of transformers ----------------------------------------------------------------------
+
+IMAGE_SIZES = {"image_size": 8, "num_labels": 2}
+CLASSIFIERS = {
+    "vit": lambda: ViTForImageClassification(
+        ViTConfig(
+            patch_size=4,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            **IMAGE_SIZES,
+        )
+    ),
+    "convnext": lambda: ConvNextForImageClassification(
+        ConvNextConfig(patch_size=2, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, **IMAGE_SIZES)
+    ),
+}
+
+
+def saved(kind: str, folder: Path) -> Path:
+    torch.manual_seed(0)
+    model: PreTrainedModel = CLASSIFIERS[kind]()
+    model.save_pretrained(folder)
+    size = {"height": 8, "width": 8}
+    ViTImageProcessor(size=size, image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=CLASSIFIERS)
+def taught(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Project]:
+    """The kind of teacher, and a project after its run. Not to be changed."""
+    kind, folder = str(request.param), tmp_path_factory.mktemp("transformers")
+    for seed, split in enumerate(("train", "test")):
+        write_pictures(folder / split, 24 if split == "train" else 6, seed)
+    tuned = {**TRAIN, "learning_rate": 1.0e-3, "optimizer": {"kind": "adamw"}, "schedule": "linear"}
+    project = write_project(
+        folder / "project",
+        folder,
+        data={"holdout": 0, "views": {"count": 2, "padding": 1}},
+        task={
+            "name": "pictures",
+            "image": "image",
+            "labels": ["dark", "light"],
+            "files": {split: str(folder / split) for split in ("train", "test")},
+        },
+        teacher={"model": str(saved(kind, folder / kind)), "finetune": tuned},
+        student=[{"network": "cnn-2"}, {"label": "same", "model": str(folder / kind)}],
+        method="vanilla-kd",
+        train=TRAIN,
+        resources=ONE_THREAD,
+    )
+    result = project("run", "--inline")
+    assert result.code == 0, result.err
+    return kind, project
+
+
+def test_a_model_of_transformers_teaches_a_network_from_a_row_for_each_view(taught: tuple[str, Project]) -> None:
+    _, project = taught
+    trained = project.records()["finetune@pictures"]["facts"]["rows"]
+    assert (
+        trained > 0
+        and sum(shard.rows for shard in read_store(project.artifact("teach@pictures")).shards) == 2 * trained
+    )
+    rows = {(row["method"], row["student"]): row for row in project.rows() if row["split"] == "test"}
+    assert [rows[name]["status"] for name in rows] == ["done"] * 3 and ("vanilla-kd", "same") in rows
+
+
+def test_the_fine_tuned_teacher_is_a_model_that_transformers_loads(taught: tuple[str, Project]) -> None:
+    kind, project = taught
+    (path,) = project.artifact("finetune@pictures").glob("model")
+    model = AutoModelForImageClassification.from_pretrained(path)
+    assert model.config.model_type == kind and model.config.label2id == {"dark": 0, "light": 1}
+    pixels = torch.from_numpy(np.zeros((1, 3, 8, 8), np.float32))
+    assert model(pixels).logits.shape == (1, 2)
