@@ -48,11 +48,11 @@ def test_the_gpu_script_runs_on_a_cpu_without_ray_faiss_and_datasets(tmp_path: P
     found = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
     names = [line["name"] for line in found["findings"]]
     assert names == [
+        "dump of 3 x 32, bfloat16 / bare",
         "step of 2 x 32, bfloat16, batch 32 kernels / bare",
         "step of 2 x 32, float32, batch 64 kernels / bare",
         "step of 2 x 32, float32, batch 32, a text beside each row, graphs / kernel by kernel",
         "1 of 2 x 32 at once, bfloat16, batch 32, kernels",
-        "dump of 3 x 32, bfloat16 / bare",
     ]
     assert all(line["value"]["median"] > 0 for line in found["findings"])
     assert all("rows/s" in line["note"] for line in found["findings"] if line["name"].endswith("/ bare"))
