@@ -55,12 +55,9 @@ class StepWatch(Watch):
             raise LastStepDone
 
 
-class DeviceWorker(InlineWorker):
-    """The one worker of this process, on ``device``."""
-
-    def __init__(self, device: str, watch: Watch) -> None:
-        super().__init__(torch.get_num_threads(), watch)
-        self.device = device
+def device_worker(device: str, watch: Watch) -> InlineWorker:
+    """The one worker of this process, on ``device``, with all of torch's threads."""
+    return InlineWorker(torch.get_num_threads(), watch, device)
 
 
 class DumpOn(InlineOn):
@@ -77,7 +74,7 @@ class DumpOn(InlineOn):
         items: Sequence[Item],
     ) -> Iterator[tuple[int, Result]]:
         assert isinstance(config, TeachJob)
-        worker: Any = TeacherWorker(config, DeviceWorker(self.device, Watch()))
+        worker: Any = TeacherWorker(config, device_worker(self.device, Watch()))
         worker.model.requires_grad_(False)
         synchronize(self.device)
         start = time.perf_counter()

@@ -21,12 +21,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from benchmarks import bare_gpu, bare_loop
 from benchmarks.findings import Finding
 from benchmarks.gpu_device import (
-    DeviceWorker,
     DumpOn,
     LastStepDone,
     NeverCaptured,
     RandomLogits,
     StepWatch,
+    device_worker,
     forget_memory,
     matmul_flops,
     most_memory,
@@ -185,7 +185,7 @@ class GpuScene:
         size = 32
         found: list[float] = []
         watch = StepWatch(device, (steps + 1) * size)
-        training = Training(model, self.setup(beside=beside, batch_size=size, **train), DeviceWorker(device, watch))
+        training = Training(model, self.setup(beside=beside, batch_size=size, **train), device_worker(device, watch))
         if not captured:
             assert isinstance(training.step, GraphedStep)
             step = training.step
@@ -227,7 +227,7 @@ class GpuScene:
             model.load_state_dict(start)
             watch = StepWatch(self.device, len(train), len(train) * (epochs - 1))
             setup = self.setup(beside=beside, epochs=epochs, batch_size=batch_size, precision=precision, **WAYS[way])
-            training = Training(model, setup, DeviceWorker(self.device, watch))
+            training = Training(model, setup, device_worker(self.device, watch))
             with suppress(LastStepDone):
                 training.run()
             training.step.close()
@@ -256,7 +256,7 @@ class GpuScene:
         model: Any = self.model(shape)
         model.save_pretrained(directory)
         model.eval()
-        budget = tokens_per_pass(self.device, DeviceWorker(self.device, Watch()).threads)
+        budget = tokens_per_pass(self.device, torch.get_num_threads())
         batches = [
             start + batch
             for start, end in parts(len(rows), SHARD_ROWS)
@@ -292,7 +292,7 @@ class GpuScene:
         def one(number: int) -> None:
             try:
                 setup = self.setup(f"student-{number}", epochs=epochs, precision="bfloat16", seed=number, **WAYS[way])
-                training = Training(models[number], setup, DeviceWorker(self.device, watches[number]))
+                training = Training(models[number], setup, device_worker(self.device, watches[number]))
                 with suppress(LastStepDone):
                     training.run()
                 training.step.close()

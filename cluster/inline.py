@@ -15,14 +15,14 @@ Result = TypeVar("Result")
 
 
 class InlineWorker:
-    """The one worker of this process: rank 0 of 1, on the CPU."""
+    """The one worker of this process: rank 0 of 1."""
 
     rank = 0
     world_size = 1
-    device = "cpu"
 
-    def __init__(self, threads: int, listener: Listener) -> None:
+    def __init__(self, threads: int, listener: Listener, device: str = "cpu") -> None:
         self.threads = threads
+        self.device = device
         self._listener = listener
 
     def advance(self, amount: float) -> None:
@@ -78,6 +78,12 @@ class InlineOn:
         return InlineWorker(self._resources.cpus_per_worker, self._listener)
 
 
+def this_machine(gpus: float = 0.0) -> Capacity:
+    """The CPUs and the memory of this machine, and so many GPUs, as those of a place."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Capacity.fixed(Amount(float(os.cpu_count() or 1), gpus, float(memory)))
+
+
 class Inline:
     """This process as a ``Place``. It uses no GPU, whatever the machine has: a debugger needs the CPU."""
 
@@ -85,8 +91,7 @@ class Inline:
     dashboard = ""
 
     def capacity(self) -> Capacity:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return Capacity.fixed(Amount(float(os.cpu_count() or 1), memory=float(memory)))
+        return this_machine()
 
     def on(
         self,

@@ -1,14 +1,12 @@
 """Stages run in this process on one GPU, side by side in threads: for one machine, where Ray is not needed."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import TypeVar
 
-from cluster.amount import Amount, Demand
-from cluster.inline import InlineOn, InlineWorker
+from cluster.inline import Inline, InlineOn, InlineWorker, this_machine
 from cluster.resources import Capacity, Closed, Listener, Mirror, On, Resources
 from cluster.share import WorkerShare
 
@@ -22,8 +20,7 @@ class InlineGpuWorker(InlineWorker):
     report of progress."""
 
     def __init__(self, threads: int, listener: Listener, device: str, closed: threading.Event) -> None:
-        super().__init__(threads, listener)
-        self.device = device
+        super().__init__(threads, listener, device)
         self._closed = closed
 
     def advance(self, amount: float) -> None:
@@ -71,13 +68,12 @@ def raise_if(closed: threading.Event) -> None:
         raise Closed("the run is stopped")
 
 
-class InlineGpu:
+class InlineGpu(Inline):
     """This process and its first GPU as a ``Place``. As many stages run at once as the machine's CPUs and the parts of
     the GPU that they take allow, each in a thread. They share the process's random generators and the GPU one step at a
     time, as trainings that share a worker do, so that the results are those of stages that run alone."""
 
     concurrent = True
-    dashboard = ""
 
     def __init__(self, device: str = "cuda:0") -> None:
         """``device``: the one that torch uses by default, which is the first GPU."""
@@ -85,8 +81,7 @@ class InlineGpu:
         self._closed = threading.Event()
 
     def capacity(self) -> Capacity:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return Capacity.fixed(Amount(float(os.cpu_count() or 1), 1.0, float(memory)))
+        return this_machine(gpus=1.0)
 
     def on(
         self,
@@ -104,13 +99,6 @@ class InlineGpu:
         for name in modules:
             with suppress(ImportError):
                 import_module(name)
-
-    def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
-        """[]: there is only one node."""
-        return []
-
-    def want(self, demands: Sequence[Demand]) -> None:
-        """Does nothing: this process cannot grow."""
 
     def close(self) -> None:
         """End all stages that run, at their next report of progress or the end of their item."""

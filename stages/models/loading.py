@@ -22,7 +22,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from stages.device_turn import TURN
 from stages.images.networks import NETWORK_TYPES
 from stages.images.networks.loading import load_network, new_network
 from stages.images.networks.plain_cnn import plain_config
@@ -38,9 +37,9 @@ from stages.models.heads import HEAD_FIELD, POOLING_FIELD, POOLING_VALUES, head_
 from stages.models.heads.mean_head import mean_head_class
 from stages.models.shape import DEPTHS, config_of
 from stages.models.weights_header import weights_variant
+from stages.saved_weights import load_saved, weights_that_load
 from stages.specs.student import Bilstm, Cut, Fresh, Head, Network, Pretrained, Start
 from stages.specs.tasks import Task
-from stages.weights_errors import weights_that_load
 
 
 def quieten() -> None:
@@ -244,23 +243,9 @@ def check_finite_weights(model: PreTrainedModel, directory: Path) -> None:
 
 
 def read_weights(auto: Any, directory: Path, **more: Any) -> tuple[PreTrainedModel, list[str]]:
-    """The model in ``directory`` in float32, by a class of transformers or of this project, and the names of the
-    weights that are not there or of another shape, in order; these are random. ``more`` are further arguments of
-    ``from_pretrained``. Nothing is fetched, and no code of the directory runs. Raises what transformers and safetensors
-    raise, mostly OSError, ValueError and SafetensorError."""
-    with TURN:  # transformers replaces functions of the whole process while it loads
-        model, found = auto.from_pretrained(
-            directory,
-            variant=weights_variant(directory),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-            **more,
-        )
-    return model, sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+    """``load_saved`` with the file of weights that there is. Weights of another shape are random, too. ``more`` are
+    further arguments of ``from_pretrained``."""
+    return load_saved(auto, directory, weights_variant(directory), ignore_mismatched_sizes=True, **more)
 
 
 def _model_class(model_type: str, head: Head | None) -> Any:

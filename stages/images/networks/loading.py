@@ -12,7 +12,7 @@ from stages.images.networks.description import NETWORK_TYPES, NETWORK_VARIANT, P
 from stages.images.networks.network import ImageNetwork
 from stages.images.networks.plain_cnn import PlainCnnConfig, PlainCnnForImageClassification
 from stages.images.networks.resnet import CifarResnetConfig, CifarResnetForImageClassification
-from stages.weights_errors import weights_that_load
+from stages.saved_weights import load_saved, weights_that_load
 
 CLASSES: Mapping[str, tuple[type[PreTrainedConfig], type[ImageNetwork]]] = {
     RESNET: (CifarResnetConfig, CifarResnetForImageClassification),
@@ -50,18 +50,8 @@ def load_network(directory: Path, **changes: Any) -> ImageNetwork:
         ) from error
     config_class, model_class = CLASSES[document["model_type"]]
     with weights_that_load(directory, RuntimeError):
-        found: Any = model_class.from_pretrained(
-            directory,
-            config=config_class.from_dict({**document, **changes}),
-            variant=NETWORK_VARIANT,
-            use_safetensors=True,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    model, info = found
-    random = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+        config = config_class.from_dict({**document, **changes})
+        model, random = load_saved(model_class, directory, NETWORK_VARIANT, config=config, ignore_mismatched_sizes=True)
     lacking = [name for name in random if not changes or not name.startswith("classifier.")]
     if lacking:
         raise ValueError(

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
-from stages.device_turn import TURN
 from stages.models.cutting import cut_layers
 from stages.models.loading import kinds_of_layers, quieten, read_config, read_weights
 from stages.specs.student import Bilstm, Cut, Fresh, Network, Pretrained, Start
@@ -55,8 +54,7 @@ def build_masked_model(start: Start, directory: Path) -> MaskedModelStart:
 def _new_model(config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights that predicts tokens by its word embeddings."""
     setattr(config, TIED, True)
-    with TURN:
-        return cast(PreTrainedModel, AutoModelForMaskedLM.from_config(config, dtype=torch.float32))
+    return cast(PreTrainedModel, AutoModelForMaskedLM.from_config(config, dtype=torch.float32))
 
 
 def _load(directory: Path) -> MaskedModelStart:

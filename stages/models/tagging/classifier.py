@@ -17,7 +17,7 @@ from stages.models.cutting import cut_layers
 from stages.models.heads import has_token_labels
 from stages.models.loading import check_finite_weights, quieten, read_config, read_weights
 from stages.models.shape import config_of
-from stages.weights_errors import weights_that_load
+from stages.saved_weights import weights_that_load
 
 
 def build_token_classifier(

@@ -18,8 +18,8 @@ from stages.models.cutting import cut_layers
 from stages.models.heads import CRF_HEAD, ENCODER_TYPE
 from stages.models.loading import quieten
 from stages.models.tagging.classifier import build_token_classifier
+from stages.saved_weights import load_saved, weights_that_load
 from stages.tagging.crf import LinearChainCrf
-from stages.weights_errors import weights_that_load
 
 CRF_VARIANT = "crf"
 """The variant, as transformers calls it, under which its weights are saved: in ``model.crf.safetensors``."""
@@ -110,18 +110,9 @@ def load_crf_classifier(directory: Path) -> CrfForTokenClassification:
     model_type = str(document.pop(ENCODER_TYPE))
     config = CONFIG_MAPPING[model_type].from_dict({**document, "model_type": model_type})
     with weights_that_load(directory, RuntimeError):
-        loaded: Any = crf_class(model_type).from_pretrained(
-            directory,
-            config=config,
-            variant=CRF_VARIANT,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    model, found = loaded
-    if found["missing_keys"]:
-        raise ValueError(f"{directory}: the weights lack {min(found['missing_keys'])}; give the model's own weights")
+        model, lacking = load_saved(crf_class(model_type), directory, CRF_VARIANT, config=config)
+    if lacking:
+        raise ValueError(f"{directory}: the weights lack {lacking[0]}; give the model's own weights")
     return cast(CrfForTokenClassification, model)
 
 

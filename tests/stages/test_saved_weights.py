@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from stages.weights_errors import weights_that_load
+from stages.saved_weights import weights_that_load
 
 
 @pytest.mark.parametrize("error", [OSError, FileNotFoundError, SafetensorError, RuntimeError])
